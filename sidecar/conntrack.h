@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Removing the conntrack entries of flows that may no longer bypass, so that they end soon and a
+ * reused address inherits nothing. Housekeeping, never the enforcement: the nft re-check drops
+ * such packets at once. It walks the kernel's whole table, so a thread of its own does it.
+ *
+ * Requests are address ranges. The queue is bounded; when it is full it collapses into one
+ * request for all pinned flows, which is always safe: a flow that is still exempt is decided
+ * again by its next packet.
+ */
+#ifndef TENANT_STEER_CONNTRACK_H
+#define TENANT_STEER_CONNTRACK_H
+
+#include <stdint.h>
+
+#include "settings.h"
+
+#define CONNTRACK_QUEUE_MAX 4096
+
+struct conntrack;
+
+struct address_range {
+	int family;
+	uint8_t lo[16];
+	uint8_t hi[16]; /* inclusive, network byte order */
+};
+
+struct conntrack_counters {
+	uint64_t removed;
+	uint64_t failed;
+	uint64_t collapsed; /* times the queue was full */
+};
+
+/* Start the thread. mark_mask says which ct mark bits are ours. */
+int conntrack_start(uint32_t mark_mask, struct conntrack **ret_conntrack);
+/* Finish the requests under way, then stop and free; takes NULL. */
+void conntrack_stop(struct conntrack *conntrack);
+
+/* Ask for the removal of pinned flows (ct mark & mask != 0) whose original source is in range;
+ * NULL means all pinned flows. Never blocks. Any thread. */
+void conntrack_forget(struct conntrack *conntrack, const struct address_range *range);
+
+struct conntrack_counters conntrack_counters(struct conntrack *conntrack);
+
+#endif

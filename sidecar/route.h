@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * steerd's FIB rules and routes, by libnl-route. For every path with a table, IPv4 and IPv6 each
+ * (only families that have a next hop in via):
+ *
+ *     ip rule add priority P fwmark MARK/MASK [iif IF] lookup TABLE protocol 93
+ *     ip rule add priority P fwmark REPLY_MARK/MASK iif lo lookup TABLE protocol 93
+ *     ip route add default table TABLE protocol 93 nexthop via A dev D nexthop via B dev D
+ *
+ * The second rule answers only reverse-path lookups, which the kernel makes with iif lo
+ * (net/ipv4/fib_frontend.c, __fib_validate_source): with net.ipv4.conf.*.src_valid_mark a reply
+ * that comes in from the path passes strict filtering, and no reply is ever routed by TABLE.
+ * iif IF (settings->interface) is used in address mode for the same reason: the tenant's own
+ * packets must not be looked up backwards in TABLE.
+ *
+ * Observed and desired are compared by value; what is missing is added, what carries our
+ * protocol id and is not desired is removed, everything else is foreign and left alone. One thread.
+ */
+#ifndef TENANT_STEER_ROUTE_H
+#define TENANT_STEER_ROUTE_H
+
+#include <stdbool.h>
+
+#include "settings.h"
+
+/* rtm_protocol and FRA_PROTOCOL of everything we make; unassigned in linux/rtnetlink.h. */
+#define ROUTE_PROTOCOL 93
+
+#define ROUTE_ERROR_MAX 256
+
+struct route;
+
+int route_open(const struct settings *settings, struct route **ret_route);
+void route_close(struct route *route); /* takes NULL; leaves rules and routes */
+
+/*
+ * Before anything is programmed: is what we are about to use free? -EBUSY with a sentence that
+ * names it: a foreign rule at our priority, a foreign rule that matches on a mark bit of
+ * ours, a foreign route in one of our tables.
+ */
+int route_check_free(struct route *route, char error[ROUTE_ERROR_MAX]);
+
+/*
+ * Make the kernel's rules and routes the desired ones. *ret_changed counts what had to be added
+ * or removed. A next hop that the kernel refuses (interface down) leaves that route out, returns
+ * -ENETUNREACH and is to be tried again: without a route the rule finds nothing and the flow is
+ * enforced. Dumps only our tables (NETLINK_GET_STRICT_CHK).
+ */
+int route_ensure(struct route *route, enum steering_mode mode, unsigned *ret_changed);
+
+/* Remove every rule and route that carries our protocol id. */
+int route_remove(struct route *route);
+
+/*
+ * Would strict reverse-path filtering drop the replies? True when rp_filter is 1 (strict) on a
+ * path's interface or for all, and src_valid_mark is 0 for both; fills the sentence to warn with.
+ */
+bool route_rp_filter_problem(const struct settings *settings, char error[ROUTE_ERROR_MAX]);
+
+#endif

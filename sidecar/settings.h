@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * steerd.conf: parsed with libucl, checked against one table of keys, turned into plain values.
- * The values never change after settings_load(); a reload loads a second one and swaps.
+ * steerd.conf: parsed (settings_parse.h), checked against one table of keys (settings_schema.h),
+ * turned into plain values. The values never change after settings_load(); a reload loads a second one and swaps.
  */
 #ifndef TENANT_STEER_SETTINGS_H
 #define TENANT_STEER_SETTINGS_H

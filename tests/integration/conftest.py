@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One lab for the whole run; each test starts without exceptions and with all tunnels up.
+
+TENANT_STEER_BUILD names the build directory. Run as root: the lab makes network namespaces.
+"""
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from lab.lab import Lab, progress_to_stderr  # noqa: E402
+from lab.system import wait_until  # noqa: E402
+from lab.topology import CLIENTS  # noqa: E402
+
+PREFIX = "tst-"
+STATE_DIR = "/run/tenant-steer-tests"
+LOG_TAIL = 40
+
+
+@pytest.fixture(scope="session", name="lab_session")
+def fixture_lab_session():
+    build = os.environ.get("TENANT_STEER_BUILD")
+    assert build, "TENANT_STEER_BUILD must name the build directory"
+    lab = Lab(build, PREFIX, STATE_DIR, progress_to_stderr)
+    try:
+        lab.up()
+        yield lab
+    finally:
+        if "TENANT_STEER_KEEP" not in os.environ:
+            lab.down()
+
+
+def restore(lab):
+    """Whatever the last test did: daemons run, no exceptions, tunnels up."""
+    if not lab.steer.process or not lab.steer.process.alive():
+        lab.steer.start()
+    if not lab.gateway.process.alive():
+        lab.gateway.start()
+    lab.network.load_admin_nft()
+    for client in CLIENTS:
+        if "gateway" not in lab.charons[client.name].established():
+            lab.reconnect(client.name)
+    lab.wait_synchronised()
+    lab.revoke_all()
+
+
+@pytest.fixture(name="lab")
+def fixture_lab(lab_session):
+    restore(lab_session)
+    return lab_session
+
+
+@pytest.fixture(name="watch")
+def fixture_watch(lab):
+    watch = lab.steer.watch()
+    watch.wait_ready()
+    yield watch
+    watch.stop()
+
+
+@pytest.fixture(name="flows")
+def fixture_flows(lab):
+    """Start flows that end with the test."""
+    started = []
+
+    def start(name, family=4):
+        started.append(lab.flow(name, family))
+        return started[-1]
+
+    yield start
+    for flow in started:
+        flow.kill()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """A failed test shows what steerd logged."""
+    outcome = yield
+    report = outcome.get_result()
+    lab = item.funcargs.get("lab_session")
+    if report.failed and lab and lab.steer:
+        log = lab.state.path / "log" / "steerd.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        report.sections.append(("steerd", "\n".join(text.splitlines()[-LOG_TAIL:])))
+
+
+@pytest.fixture(name="eventually")
+def fixture_eventually():
+    return wait_until

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One lab, from set-up to removal, and what one does with it."""
+
+import json
+import pathlib
+import sys
+
+from . import topology
+from .charon import Charon, kernel_has_esp
+from .enforce import start_enforcement
+from .flow_process import FlowProcess
+from .pki import Pki
+from .steer import Steer
+from .system import LabError, Process, StateDir, wait_until
+from .topology import CLIENTS, SERVER4, SERVER6, Network
+
+HERE = pathlib.Path(__file__).resolve().parent
+PYTHON = "/usr/bin/python3"
+STATE_DIR = "/run/tenant-steer-lab"
+PREFIX = "ts-"
+
+
+def quiet(_text):
+    """Progress for nobody."""
+
+
+class Lab:
+    """build is the build directory, or None for a lab without tenant-steer."""
+
+    def __init__(self, build=None, prefix=PREFIX, state_dir=STATE_DIR, progress=quiet):
+        self.build = pathlib.Path(build).resolve() if build else None
+        self.state = StateDir(state_dir)
+        self.network = Network(prefix)
+        self.progress = progress
+        self.charons = {}
+        self.clients = {}
+        self.processes = []
+        self.esp = None
+        self.steer = None
+        self.pki = None
+
+    # Up and down
+
+    def up(self):
+        self.down()
+        self.state.make()
+        self.esp = "kernel" if kernel_has_esp(self.network) else "userspace"
+        self.progress("network namespaces, links and the admin's routing")
+        self.network.build()
+        self.progress("certificates")
+        self.pki = Pki(self.state.dir("pki"))
+        self.pki.make()
+        self.progress("servers on the internet side, SSL-enforcement stage (HAProxy)")
+        self._start_peer()
+        self.processes.append(start_enforcement(self.network, self.state))
+        self._add_gateway()
+        if self.build:
+            self.progress("steerd")
+            self.steer.start()
+        self.progress(f"gateway: charon with {self.esp} ESP"
+                      + (" and tenant-tag" if self.build else ""))
+        self.gateway.start()
+        for client in CLIENTS:
+            self.progress(f"customer {client.name} connects ({client.example})")
+            self.add_client(client)
+            self.connect(client.name)
+
+    def down(self):
+        """Remove what this or an earlier run left; foreign things are never touched."""
+        if self.steer:
+            self.steer.stop()
+        for charon in self.charons.values():
+            charon.stop()
+        for process in self.processes:
+            process.stop()
+        if self.state.pids.is_dir():
+            self.state.kill_recorded()
+        self.network.delete()
+        self.state.remove()
+        self.charons, self.clients, self.processes = {}, {}, []
+
+    def __enter__(self):
+        self.up()
+        return self
+
+    def __exit__(self, *_):
+        self.down()
+
+    @property
+    def gateway(self):
+        return self.charons["gw"]
+
+    @property
+    def tenant_interface(self):
+        """Where the customers' decrypted packets come in on the gateway."""
+        return "ipsec0" if self.esp == "userspace" else "wan"
+
+    def _start_peer(self):
+        journal = self.state.path / "peer.jsonl"
+        peer = Process(self.state, "peer",
+                       ["ip", "netns", "exec", self.network.name("internet"), PYTHON,
+                        HERE / "peer.py", self.pki.path("server.pem"), self.pki.path("server.key"),
+                        journal, SERVER4, SERVER6, *topology.PATHS])
+        self.processes.append(peer)
+        wait_until(lambda: peer.check_alive() or journal.exists() and self.arrivals("ready"),
+                   "the servers listen")
+
+    def _add_gateway(self):
+        charon = Charon(self.network, self.state, "gw", self.esp)
+        charon.use_certificates(self.pki, own="gateway")
+        charon.use_example("gateway")
+        if self.build:
+            self.steer = Steer(self.network, self.state, self.build)
+            charon.use_plugin(self.steer.plugin, self.steer.publish, self.steer.snapshot)
+        else:
+            charon.snippets.clear()
+        self.charons["gw"] = charon
+
+    # Customers
+
+    def add_client(self, client, configuration=None):
+        """A customer's namespace and charon; configuration(text) may adapt its swanctl.conf."""
+        self.network.add_client(client)
+        charon = Charon(self.network, self.state, client.name, self.esp)
+        charon.use_certificates(self.pki, own="globex" if client.name == "globex" else None)
+        charon.use_example(f"clients/{client.example}")
+        if configuration:
+            path = charon.swanctl_dir / "swanctl.conf"
+            path.write_text(configuration(path.read_text()))
+        self.charons[client.name] = charon
+        self.clients[client.name] = client
+        charon.start()
+        return charon
+
+    def connect(self, name):
+        """Bring the tunnel up, whether or not its configuration starts it by itself."""
+        charon = self.charons[name]
+        if not self.clients[name].inner4 and "gateway" not in charon.established():
+            charon.initiate()
+        charon.wait_connected()
+
+    def reconnect(self, name):
+        charon = self.charons[name]
+        charon.terminate()
+        wait_until(lambda: "gateway" not in charon.established(), f"{name} is disconnected")
+        charon.initiate()
+        charon.wait_connected()
+
+    def source(self, name, family=4):
+        """The inner address that a customer's probes come from."""
+        client = self.clients[name]
+        fixed = client.inner4 if family == 4 else client.inner6
+        return fixed or self.virtual_ip(name, family)
+
+    def virtual_ip(self, name, family=4):
+        listed = self.network.ip(name, "-j", f"-{family}", "address", "show", "scope", "global")
+        pool = "198.18.3." if family == 4 else "2001:db8:a3:"
+        for interface in json.loads(listed.stdout):
+            for address in interface.get("addr_info", []):
+                if address.get("local", "").startswith(pool):
+                    return address["local"]
+        raise LabError(f"{name} has no virtual IPv{family} address")
+
+    # Traffic
+
+    def probe(self, name, kind, family=4, timeout=5.0):
+        done = self.network.exec(
+            name, PYTHON, HERE / "probe.py", kind, "--source", self.source(name, family),
+            "--target", SERVER4 if family == 4 else SERVER6, "--timeout", timeout,
+            "--tag", name, timeout=timeout * 4 + 10)
+        return json.loads(done.stdout)
+
+    def flow(self, name, family=4):
+        """Start a long-lived connection that is not TLS on port 443."""
+        return FlowProcess(["ip", "netns", "exec", self.network.name(name), PYTHON,
+                            HERE / "flow.py", "--source", self.source(name, family),
+                            "--target", SERVER4 if family == 4 else SERVER6])
+
+    # What the far side saw
+
+    def arrivals(self, event="arrived", path=None):
+        lines = (self.state.path / "peer.jsonl").read_text().splitlines()
+        entries = (json.loads(line) for line in lines if line.endswith("}"))
+        return [entry for entry in entries
+                if entry["event"] == event and path in (None, entry.get("path"))]
+
+    def bypassed_packets(self, source=None):
+        """Packets to port 443 that the bypass router received, of one source or of all."""
+        if source is None:
+            listed = self.network.exec("bypass", "nft", "-j", "list", "counter", "inet", "bypass",
+                                       "arrived").stdout
+            return next(o["counter"]["packets"] for o in json.loads(listed)["nftables"]
+                        if "counter" in o)
+        name = "sources6" if ":" in source else "sources4"
+        listed = self.network.exec("bypass", "nft", "-j", "list", "set", "inet", "bypass",
+                                   name).stdout
+        found = next(o["set"] for o in json.loads(listed)["nftables"] if "set" in o)
+        for element in found.get("elem", []):
+            if element["elem"]["val"] == source:
+                return element["elem"]["counter"]["packets"]
+        return 0
+
+
+def progress_to_stderr(text):
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A customer's attempt to reach a service; prints one JSON line that says what became of it.
+
+    probe.py KIND --source ADDRESS --target ADDRESS [--timeout SECONDS]
+
+outcome: answered (path says which way, as the far side saw it), denied (the connection was
+closed or refused), timeout (nothing came back).
+"""
+
+import argparse
+import json
+import socket
+import ssl
+import time
+
+
+def connect(args, port, kind=socket.SOCK_STREAM):
+    family = socket.AF_INET6 if ":" in args.target else socket.AF_INET
+    sock = socket.socket(family, kind)
+    sock.settimeout(args.timeout)
+    sock.bind((args.source, 0))
+    sock.connect((args.target, port))
+    return sock
+
+
+def read_all_or_line(sock, end=b"\n"):
+    data = b""
+    while not data.endswith(end) and len(data) < 65536:
+        more = sock.recv(4096)
+        if not more:
+            break
+        data += more
+    return data
+
+
+def nontls443(args):
+    with connect(args, 443) as sock:
+        sock.sendall(b"SKYPE-HELLO " + args.tag.encode() + b"\n")
+        return read_all_or_line(sock)
+
+
+def tls443(args):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with connect(args, 443) as sock, context.wrap_socket(sock) as tls:
+        tls.sendall(b"TLS-HELLO " + args.tag.encode() + b"\n")
+        return read_all_or_line(tls)
+
+
+def http80(args):
+    with connect(args, 80) as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return read_all_or_line(sock, end=b"protocol=http\n")
+
+
+def udp443(args):
+    with connect(args, 443, socket.SOCK_DGRAM) as sock:
+        sock.send(b"ping")
+        return sock.recv(2048)
+
+
+KINDS = {"nontls443": nontls443, "tls443": tls443, "http80": http80, "udp443": udp443}
+
+
+def path_of(answer):
+    for word in answer.decode(errors="replace").split():
+        if word.startswith("path="):
+            return word.removeprefix("path=")
+    return None
+
+
+def attempt(args):
+    try:
+        answer = KINDS[args.kind](args)
+    except TimeoutError:
+        return {"outcome": "timeout", "path": None, "detail": f"nothing in {args.timeout} s"}
+    except (ConnectionError, ssl.SSLError) as error:
+        return {"outcome": "denied", "path": None, "detail": str(error)}
+    if path_of(answer) is None:
+        return {"outcome": "denied", "path": None, "detail": "closed without an answer"}
+    return {"outcome": "answered", "path": path_of(answer), "detail": ""}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--timeout", type=float, default=5.0)
+    parser.add_argument("--tag", default="probe")
+    args = parser.parse_args()
+    started = time.monotonic()
+    result = attempt(args)
+    result["seconds"] = round(time.monotonic() - started, 3)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""steerd and steerctl of one lab, taken from the build directory, and the operators' stream."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import threading
+
+from .system import LabError, Process, run, tail, wait_until
+from .topology import BYPASS_VIA
+
+LEASE_SECONDS = 3
+MARK_MASK = 0x0f000000
+RULE_PRIORITY = 5200
+TABLE = 5443
+
+STEERD_CONF = """\
+# steerd runs as root here: the lab's directory belongs to root.
+user = "";
+charon {{ publish = "{publish}"; snapshot = "{snapshot}"; lost_after = {lost_after}; }}
+stream {{ bind = ["{stream}"]; }}
+control {{ socket = "{control}"; group = ""; }}
+store {{ sqlite = "{store}"; }}
+steering {{
+	mode = {mode};
+	pinning = {pinning};
+	lease = {lease};
+	mark_mask = {mask:#010x};
+	rule_priority = {priority};
+	interface = "ipsec0";
+}}
+path bypass {{ mark = 0x01000000; table = {table}; via = {via}; interface = "bypass"; }}
+profile skype {{ path = bypass; services = ["tcp/443"]; max_lifetime = 90d; }}
+"""
+
+
+class Watch:
+    """A `steerctl watch --json` that collects the stream from now on."""
+
+    def __init__(self, command):
+        self.popen = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        self.events = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.popen.stdout:
+            self.events.append(json.loads(line))
+
+    def seen(self, kind, tenant=None, since=0):
+        return [event for event in self.events[since:]
+                if event.get("type") == kind and tenant in (None, event.get("tenant"))]
+
+    def wait_for(self, kind, tenant=None, since=0, deadline=10):
+        """The first event of this kind after the first `since` ones."""
+        wait_until(lambda: self.seen(kind, tenant, since),
+                   f"event {kind} of {tenant or 'anybody'}; seen: "
+                   f"{[e.get('type') for e in self.events]}", deadline)
+        return self.seen(kind, tenant, since)[0]
+
+    def stop(self):
+        self.popen.terminate()
+        self.popen.wait()
+        self.reader.join(5)
+
+
+class Steer:
+    """The sidecar on the lab's gateway."""
+
+    def __init__(self, network, state, build):
+        self.network = network
+        self.state = state
+        self.dir = state.dir("steer")
+        self.config = self.dir / "steerd.conf"
+        self.steerd = pathlib.Path(build) / "sidecar" / "steerd"
+        self.steerctl = pathlib.Path(build) / "sidecar" / "steerctl"
+        self.plugin = pathlib.Path(build) / "charon-plugin" / ".libs" / "libstrongswan-tenant-tag.so"
+        self.publish = f"ipc://{self.dir}/charon-events"
+        self.snapshot = f"ipc://{self.dir}/charon-snapshot"
+        self.control = self.dir / "control"
+        self.store = self.dir / "exceptions.db"
+        self.process = None
+        for file in (self.steerd, self.steerctl, self.plugin):
+            if not file.exists():
+                raise LabError(f"{file} is missing: build first")
+
+    def write_config(self, **changes):
+        values = {"publish": self.publish, "snapshot": self.snapshot, "lost_after": "3s",
+                  "stream": f"ipc://{self.dir}/stream", "control": self.control,
+                  "store": self.store, "mode": "auto", "pinning": "conntrack",
+                  "lease": f"{LEASE_SECONDS}s", "mask": MARK_MASK, "priority": RULE_PRIORITY,
+                  "table": TABLE, "via": json.dumps(BYPASS_VIA)}
+        self.config.write_text(STEERD_CONF.format(**{**values, **changes}))
+
+    def on_gateway(self, *command):
+        return ["ip", "netns", "exec", self.network.name("gw"), *command]
+
+    def start(self, **changes):
+        self.write_config(**changes)
+        self.process = Process(self.state, "steerd",
+                               self.on_gateway(self.steerd, "--config", self.config))
+        wait_until(self._answers, f"steerd answers; its log:\n{tail(self.process.log)}")
+
+    def _answers(self):
+        self.process.check_alive()
+        return self.control.exists() and self.ctl("status", check=False).returncode == 0
+
+    def kill(self):
+        self.process.kill()
+
+    def stop(self):
+        if self.process:
+            self.process.stop()
+
+    def freeze(self):
+        self.process.signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.signal(signal.SIGCONT)
+
+    def flush(self):
+        return run(*self.on_gateway(self.steerd, "--config", self.config, "--flush"))
+
+    def ctl(self, *words, **kwargs):
+        """Run steerctl as an operator would; returns the CompletedProcess."""
+        return run(self.steerctl, "--socket", self.control, *words, **kwargs)
+
+    def ask(self, *words):
+        """The same with --json, parsed."""
+        return json.loads(self.ctl(*words, "--json").stdout)
+
+    def watch(self):
+        watch = Watch([self.steerctl, "--socket", self.control, "watch", "--json"])
+        return watch
+
+    def grant(self, tenant, *more):
+        return self.ctl("grant", tenant, "--profile", "skype", "--change-request", "CR-1",
+                        "--accepted-by", "ciso@acme.example", "--accept-risk", *more)
+
+    def revoke(self, tenant, reason="test"):
+        return self.ctl("revoke", tenant, "--reason", reason)

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The network: namespaces, links, addresses, routes. Documentation addresses only.
+
+    acme, globex, roadwarrior --wan bridge-- gw --enforce--> HAProxy --+
+                                             |----bypass---> router --+--> internet
+                                             +----direct--------------+
+
+The servers' addresses are the same whichever way one comes; the server side listens on each
+interface separately (from_enforce, from_bypass, from_direct), so that an answer names the way.
+"""
+
+from dataclasses import dataclass
+
+from .system import run
+
+GATEWAY4, GATEWAY6 = "192.0.2.1", "2001:db8:1::1"
+SERVER4, SERVER6 = "203.0.113.10", "2001:db8:443::10"
+TENANTS4, TENANTS6 = "198.18.0.0/22", "2001:db8:a0::/44"
+PATHS = ("enforce", "bypass", "direct")
+BYPASS_VIA = ("198.19.2.2", "2001:db8:f2::2")
+
+# The admin's own routing on the gateway, which steerd must leave alone.
+ADMIN_RULE_PRIORITY = 10000
+ADMIN_TABLE = 100
+
+SYSCTLS = {
+    "net.ipv6.conf.all.accept_dad": 0,
+    "net.ipv6.conf.default.accept_dad": 0,
+    "net.ipv6.conf.all.accept_ra": 0,
+    "net.ipv6.conf.default.accept_ra": 0,
+    "net.ipv4.conf.all.rp_filter": 0,
+    "net.ipv4.conf.default.rp_filter": 0,
+}
+FORWARDING = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
+
+ADMIN_NFT = """
+table inet admin
+delete table inet admin
+table inet admin {
+	chain nat {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifname "direct" masquerade
+	}
+}
+"""
+
+BYPASS_NFT = """
+table inet bypass
+delete table inet bypass
+table inet bypass {
+	counter arrived { }
+	set sources4 { type ipv4_addr; size 65536; flags dynamic; counter; }
+	set sources6 { type ipv6_addr; size 65536; flags dynamic; counter; }
+	chain count {
+		type filter hook prerouting priority raw; policy accept;
+		iifname "gw" tcp dport 443 counter name arrived
+		iifname "gw" tcp dport 443 update @sources4 { ip saddr }
+		iifname "gw" tcp dport 443 update @sources6 { ip6 saddr }
+	}
+	chain nat {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifname "internet" masquerade
+	}
+}
+"""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A customer's side: its place on the underlay and the hosts behind it."""
+
+    name: str
+    host: int                 # last part of the underlay addresses
+    example: str              # directory below swanctl-examples/clients
+    inner4: str = ""          # a host of the site; road warriors get theirs from the gateway
+    inner6: str = ""
+
+    @property
+    def outer4(self):
+        return f"192.0.2.{self.host}"
+
+    @property
+    def outer6(self):
+        return f"2001:db8:1::{self.host}"
+
+
+ACME = Client("acme", 11, "site-psk", "198.18.1.10", "2001:db8:a1::10")
+GLOBEX = Client("globex", 12, "site-certificate", "198.18.2.10", "2001:db8:a2::10")
+ROADWARRIOR = Client("roadwarrior", 13, "roadwarrior-eap-mschapv2")
+CLIENTS = (ACME, GLOBEX, ROADWARRIOR)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A point-to-point link; the first end has .1, the second .2."""
+
+    first: str
+    first_if: str
+    second: str
+    second_if: str
+    net: int
+
+    def addresses(self, end):
+        return f"198.19.{self.net}.{end}/30", f"2001:db8:f{self.net}::{end}/64"
+
+    def address(self, end):
+        return tuple(a.partition("/")[0] for a in self.addresses(end))
+
+
+TO_ENFORCE = Link("gw", "enforce", "enforce", "gw", 1)
+TO_BYPASS = Link("gw", "bypass", "bypass", "gw", 2)
+DIRECT = Link("gw", "direct", "internet", "from_direct", 3)
+FROM_ENFORCE = Link("enforce", "internet", "internet", "from_enforce", 11)
+FROM_BYPASS = Link("bypass", "internet", "internet", "from_bypass", 12)
+LINKS = (TO_ENFORCE, TO_BYPASS, DIRECT, FROM_ENFORCE, FROM_BYPASS)
+
+FIXED = ("wan", "gw", "enforce", "bypass", "internet")
+
+
+class Network:
+    """The namespaces of one lab; names are prefix + role."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+
+    def name(self, role):
+        return self.prefix + role
+
+    def ip(self, role, *words):
+        return run("ip", "-n", self.name(role), *words)
+
+    def exec(self, role, *command, **kwargs):
+        return run("ip", "netns", "exec", self.name(role), *command, **kwargs)
+
+    def nft(self, role, text):
+        return self.exec(role, "nft", "-f", "-", input=text)
+
+    def sysctl(self, role, values):
+        self.exec(role, "sysctl", "-qw", *(f"{key}={value}" for key, value in values.items()))
+
+    def namespaces(self):
+        listed = run("ip", "netns", "list").stdout.splitlines()
+        names = [line.split()[0] for line in listed if line]
+        return [name for name in names if name.startswith(self.prefix)]
+
+    def delete(self):
+        for name in self.namespaces():
+            run("ip", "netns", "delete", name)
+
+    def build(self):
+        for role in FIXED:
+            self._add_namespace(role)
+        self.ip("wan", "link", "add", "br0", "type", "bridge")
+        self.ip("wan", "link", "set", "br0", "up")
+        self._join_wan("gw", "wan", GATEWAY4, GATEWAY6)
+        for link in LINKS:
+            self._connect(link)
+        self._route_gateway()
+        self._route_stage("enforce", FROM_ENFORCE, TO_ENFORCE)
+        self._route_stage("bypass", FROM_BYPASS, TO_BYPASS)
+        self._servers()
+
+    def add_client(self, client):
+        self._add_namespace(client.name)
+        self._join_wan(client.name, "eth0", client.outer4, client.outer6)
+        for address, bits in ((client.inner4, 32), (client.inner6, 128)):
+            if address:
+                self.ip(client.name, "address", "add", f"{address}/{bits}", "dev", "lo")
+
+    def load_admin_nft(self):
+        self.nft("gw", ADMIN_NFT)
+
+    def _add_namespace(self, role):
+        run("ip", "netns", "add", self.name(role))
+        self.sysctl(role, SYSCTLS)
+        self.ip(role, "link", "set", "lo", "up")
+
+    def _join_wan(self, role, interface, address4, address6):
+        self.ip("wan", "link", "add", role, "type", "veth",
+                "peer", "name", interface, "netns", self.name(role))
+        self.ip("wan", "link", "set", role, "master", "br0", "up")
+        self.ip(role, "link", "set", interface, "up")
+        self.ip(role, "address", "add", f"{address4}/24", "dev", interface)
+        self.ip(role, "address", "add", f"{address6}/64", "dev", interface)
+
+    def _connect(self, link):
+        self.ip(link.first, "link", "add", link.first_if, "type", "veth",
+                "peer", "name", link.second_if, "netns", self.name(link.second))
+        for end, (role, interface) in enumerate(((link.first, link.first_if),
+                                                 (link.second, link.second_if)), 1):
+            self.ip(role, "link", "set", interface, "up")
+            for address in link.addresses(end):
+                self.ip(role, "address", "add", address, "dev", interface)
+
+    def _route_gateway(self):
+        """Port 443 of the tenants to the enforcement stage, the rest straight out."""
+        self.sysctl("gw", FORWARDING)
+        # Strict on the way back from the bypass: only steerd's reply mark lets replies in.
+        self.sysctl("gw", {"net.ipv4.conf.bypass.rp_filter": 1,
+                           "net.ipv4.conf.bypass.src_valid_mark": 1})
+        for family, tenants, stage, out in zip(("-4", "-6"), (TENANTS4, TENANTS6),
+                                               TO_ENFORCE.address(2), DIRECT.address(2)):
+            self.ip("gw", family, "route", "add", "default", "via", out)
+            self.ip("gw", family, "route", "add", "default", "via", stage, "table", ADMIN_TABLE)
+            self.ip("gw", family, "rule", "add", "priority", ADMIN_RULE_PRIORITY, "from", tenants,
+                    "ipproto", "tcp", "dport", 443, "lookup", ADMIN_TABLE)
+        self.load_admin_nft()
+
+    def _route_stage(self, role, out, back):
+        self.sysctl(role, FORWARDING)
+        for family, tenants, via, home in zip(("-4", "-6"), (TENANTS4, TENANTS6), out.address(2),
+                                              back.address(1)):
+            self.ip(role, family, "route", "add", "default", "via", via)
+            self.ip(role, family, "route", "add", tenants, "via", home)
+        if role == "bypass":
+            self.nft(role, BYPASS_NFT)
+
+    def _servers(self):
+        self.ip("internet", "address", "add", f"{SERVER4}/32", "dev", "lo")
+        self.ip("internet", "address", "add", f"{SERVER6}/128", "dev", "lo")

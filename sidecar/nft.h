@@ -6,6 +6,7 @@
  *
  * Errors are negative errnos from the kernel unless said otherwise. -ENOENT from apply or renew
  * means that somebody removed the table or a part of it (or that an element expired): check.
+ * -EEXIST from apply: an addition is there already, -ENOTEMPTY: a range overlaps another one.
  */
 #ifndef TENANT_STEER_NFT_H
 #define TENANT_STEER_NFT_H
@@ -38,7 +39,7 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
  * Make the kernel's skeleton the wanted one. An existing table that already equals it, by its
  * terse listing, is adopted with its elements and lease (*ret_adopted = true): a restart
  * disturbs no flow. Otherwise it is replaced in one transaction, empty. On error *ret_error is
- * libnftables' own message (owned by nft, valid until the next call).
+ * libnftables' own message (owned by nft, valid until the next call); then -EIO.
  */
 int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, const char **ret_error);
 
@@ -75,6 +76,7 @@ int nft_lease_remaining(struct nft *nft, unsigned profile);
 /*
  * Has anybody else committed to nf_tables of this namespace since the last call? The generation
  * id counts commits; the object counts its own. 1 yes, 0 no. Costs one small round trip.
+ * May say 1 after nft_renew(nft, 0), and never misses one; nft_ensure starts the count anew.
  */
 int nft_foreign_commit(struct nft *nft);
 

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Life of the nft table: made, adopted, checked, removed. See nft_element.c for what is in it.
+ *
+ * libnftables is used for text only. It must not be called before the kernel is known to answer,
+ * because it exits the process when it cannot open its socket.
+ */
+#include "nft.h"
+
+#include <errno.h>
+#include <libnftnl/common.h>
+#include <libnftnl/table.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nft_internal.h"
+
+/* The name under which the wanted skeleton is made for comparison. */
+#define PROBE_SUFFIX "_probe"
+#define DORMANT "\tflags dormant\n"
+#define NAME_MAX_PROBE (sizeof(((struct settings *)0)->nft_table) + sizeof(PROBE_SUFFIX))
+
+int nft_open(const struct settings *settings, struct nft **ret_nft)
+{
+	struct nft *nft = calloc(1, sizeof(*nft));
+	int err;
+
+	if (nft == NULL)
+		return -ENOMEM;
+	nft->settings = settings;
+	err = nft_link_open(&nft->link);
+	if (err < 0)
+		goto fail;
+	err = nft_link_generation(&nft->link, &nft->generation);
+	if (err < 0)
+		goto fail;
+	err = -ENOMEM;
+	nft->batch = malloc(NFT_BATCH_BYTES);
+	nft->ctx = nft_ctx_new(NFT_CTX_DEFAULT);
+	if (nft->batch == NULL || nft->ctx == NULL || nft_ctx_buffer_output(nft->ctx) != 0 ||
+	    nft_ctx_buffer_error(nft->ctx) != 0)
+		goto fail;
+	nft_ctx_output_set_flags(nft->ctx, NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_TERSE);
+	*ret_nft = nft;
+	return 0;
+fail:
+	nft_close(nft);
+	return err;
+}
+
+void nft_close(struct nft *nft)
+{
+	if (nft == NULL)
+		return;
+	if (nft->ctx != NULL)
+		nft_ctx_free(nft->ctx);
+	nft_link_close(&nft->link);
+	free(nft->listing);
+	free(nft->batch);
+	free(nft);
+}
+
+/* libnftables says "FILE:LINE:COL: Error: what", then quotes the source: the first line will do. */
+static void keep_error(struct nft *nft)
+{
+	const char *text = nft_ctx_get_error_buffer(nft->ctx);
+	const char *what = text == NULL ? NULL : strstr(text, "Error: ");
+	size_t len;
+
+	what = what == NULL ? text : what + strlen("Error: ");
+	len = what == NULL ? 0 : strcspn(what, "\n");
+	while (len > 0 && (what[len - 1] == ' ' || what[len - 1] == '\r'))
+		len--;
+	if (len == 0)
+		snprintf(nft->error, sizeof(nft->error), "libnftables gave no reason");
+	else
+		snprintf(nft->error, sizeof(nft->error), "%.*s", (int)len, what);
+}
+
+static int run_text(struct nft *nft, const char *text)
+{
+	if (nft_run_cmd_from_buffer(nft->ctx, text) == 0)
+		return 0;
+	keep_error(nft);
+	/* errno after libnftables is whatever ran last: the text is the only report */
+	return -EIO;
+}
+
+static int table_request(struct nlmsghdr *nlh, const char *name)
+{
+	struct nftnl_table *table = nftnl_table_alloc();
+
+	if (table == NULL)
+		return -ENOMEM;
+	nftnl_table_set_u32(table, NFTNL_TABLE_FAMILY, NFPROTO_INET);
+	nftnl_table_set_str(table, NFTNL_TABLE_NAME, name);
+	nftnl_table_nlmsg_build_payload(nlh, table);
+	nftnl_table_free(table);
+	return 0;
+}
+
+/* 1, 0 or a negative errno. */
+static int table_exists(struct nft *nft, const char *name)
+{
+	struct nlmsghdr *nlh = nft_link_request(&nft->link, nft->batch, NFT_MSG_GETTABLE, NLM_F_ACK);
+	int err = table_request(nlh, name);
+
+	if (err == 0)
+		err = nft_link_ask(&nft->link, nlh, NULL, NULL);
+	if (err == -ENOENT)
+		return 0;
+	return err < 0 ? err : 1;
+}
+
+/* nft delete table inet NAME; 0 also if there is none */
+static int delete_table(struct nft *nft, const char *name)
+{
+	struct nft_batch batch;
+	struct nlmsghdr *nlh;
+	int err;
+
+	nft_batch_begin(&batch, &nft->link, nft->batch);
+	nlh = nft_batch_message(&batch, NFT_MSG_DELTABLE, 0);
+	err = table_request(nlh, name);
+	if (err < 0)
+		return err;
+	nft_batch_done(&batch, nlh);
+	err = nft_batch_commit(&batch);
+	if (err == 0)
+		nft->generation++;
+	return err == -ENOENT ? 0 : err;
+}
+
+/* nft -s -t list table inet NAME */
+static int list_table(struct nft *nft, const char *name, char **ret_listing)
+{
+	char command[64 + NAME_MAX_PROBE];
+	char *listing;
+	int err;
+
+	snprintf(command, sizeof(command), "list table inet %s", name);
+	err = run_text(nft, command);
+	if (err < 0)
+		return err;
+	listing = strdup(nft_ctx_get_output_buffer(nft->ctx));
+	if (listing == NULL)
+		return -ENOMEM;
+	*ret_listing = listing;
+	return 0;
+}
+
+/*
+ * In one transaction: whatever has this name goes, the skeleton comes. The first "add" makes the
+ * "delete" valid when there is none. line is put first into the table.
+ */
+static int replace_table(struct nft *nft, enum steering_mode mode, const char *name,
+			 const char *line)
+{
+	char *text = malloc(NFT_TEXT_MAX);
+	char *skeleton;
+	char *body;
+	int err;
+
+	if (text == NULL)
+		return -ENOMEM;
+	skeleton = text + snprintf(text, NFT_TEXT_MAX, "add table inet %s\ndelete table inet %s\n", name,
+				   name);
+	err = nft_skeleton_text(nft->settings, mode, name, skeleton,
+				NFT_TEXT_MAX - (size_t)(skeleton - text) - strlen(line));
+	if (err < 0) {
+		snprintf(nft->error, sizeof(nft->error), "the settings do not make a table: %s",
+			 strerror(-err));
+		goto out;
+	}
+	body = strchr(skeleton, '\n') + 1;
+	memmove(body + strlen(line), body, strlen(body) + 1);
+	memcpy(body, line, strlen(line));
+	err = run_text(nft, text);
+out:
+	free(text);
+	return err;
+}
+
+/* The next line that is not empty (nft spaces a table with flags otherwise); NULL at the end. */
+static const char *next_line(const char *at, size_t *ret_len)
+{
+	at += strspn(at, "\n");
+	*ret_len = strcspn(at, "\n");
+	return *ret_len == 0 ? NULL : at;
+}
+
+/* Line by line behind the one with the table's name, but for the probe's own flag. */
+static bool listings_equal(const char *existing, const char *probe)
+{
+	const char *a = existing + strcspn(existing, "\n");
+	const char *b = probe + strcspn(probe, "\n");
+	size_t a_len = 0;
+	size_t b_len = 0;
+
+	b = next_line(b, &b_len);
+	if (b == NULL || strncmp(b, DORMANT, strlen(DORMANT)) != 0)
+		return false;
+	do {
+		a = next_line(a + a_len, &a_len);
+		b = next_line(b + b_len, &b_len);
+		if (a == NULL || b == NULL)
+			return a == b;
+	} while (a_len == b_len && memcmp(a, b, a_len) == 0);
+	return false;
+}
+
+/*
+ * Is the table that is there the one we would make? The kernel is asked to hold the wanted one
+ * beside it, dormant (none of its hooks is registered), and both are listed by the same
+ * libnftables: so nothing depends on how a release prints rules. 1, 0 or a negative errno.
+ */
+static int matches_wanted(struct nft *nft, enum steering_mode mode)
+{
+	char probe_name[NAME_MAX_PROBE];
+	char *existing = NULL;
+	char *probe = NULL;
+	int err;
+
+	snprintf(probe_name, sizeof(probe_name), "%s" PROBE_SUFFIX, nft->settings->nft_table);
+	err = table_exists(nft, nft->settings->nft_table);
+	if (err == 0) {
+		int left = table_exists(nft, probe_name);
+
+		return left > 0 ? delete_table(nft, probe_name) : left;
+	}
+	if (err < 0)
+		return err;
+	err = replace_table(nft, mode, probe_name, DORMANT);
+	if (err < 0)
+		return err;
+	err = list_table(nft, nft->settings->nft_table, &existing);
+	if (err == 0)
+		err = list_table(nft, probe_name, &probe);
+	if (err == 0)
+		err = listings_equal(existing, probe);
+	free(existing);
+	free(probe);
+	if (delete_table(nft, probe_name) < 0 && err >= 0) {
+		snprintf(nft->error, sizeof(nft->error), "cannot delete table %s", probe_name);
+		err = -EIO;
+	}
+	return err;
+}
+
+int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, const char **ret_error)
+{
+	uint32_t generation;
+	char *listing = NULL;
+	bool adopted;
+	int err;
+
+	snprintf(nft->error, sizeof(nft->error), "no answer from nf_tables");
+	*ret_error = nft->error;
+	err = matches_wanted(nft, mode);
+	if (err < 0)
+		return err;
+	adopted = err > 0;
+	if (!adopted) {
+		err = replace_table(nft, mode, nft->settings->nft_table, "");
+		if (err < 0)
+			return err;
+	}
+	/* in this order a commit in between is seen as a stranger's, and the table is checked */
+	err = nft_link_generation(&nft->link, &generation);
+	if (err == 0)
+		err = list_table(nft, nft->settings->nft_table, &listing);
+	if (err < 0)
+		return err;
+	free(nft->listing);
+	nft->listing = listing;
+	nft->generation = generation;
+	nft->mode = mode;
+	*ret_adopted = adopted;
+	*ret_error = NULL;
+	return 0;
+}
+
+int nft_check(struct nft *nft)
+{
+	char *listing = NULL;
+	int err;
+
+	if (nft->listing == NULL)
+		return 0;
+	err = table_exists(nft, nft->settings->nft_table);
+	if (err <= 0)
+		return err;
+	err = list_table(nft, nft->settings->nft_table, &listing);
+	if (err < 0)
+		return err;
+	err = strcmp(listing, nft->listing) == 0;
+	free(listing);
+	return err;
+}
+
+int nft_remove(struct nft *nft)
+{
+	int err = delete_table(nft, nft->settings->nft_table);
+
+	if (err < 0)
+		return err;
+	free(nft->listing);
+	nft->listing = NULL;
+	return 0;
+}
+
+int nft_foreign_commit(struct nft *nft)
+{
+	uint32_t generation;
+	int err = nft_link_generation(&nft->link, &generation);
+
+	if (err < 0)
+		return err;
+	if (generation == nft->generation)
+		return 0;
+	nft->generation = generation;
+	return 1;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the parts of nft.h share: the names of the sets and the netlink transport.
+ */
+#ifndef TENANT_STEER_NFT_INTERNAL_H
+#define TENANT_STEER_NFT_INTERNAL_H
+
+#include <libmnl/libmnl.h>
+#include <nftables/libnftables.h>
+
+#include "nft.h"
+
+/* Longest prefix, '_', name, NUL. */
+#define NFT_SET_NAME_MAX (SETTINGS_NAME_MAX + 8)
+/* Beside enum element_set: the profile's services, which carry the lease. */
+#define SET_SERVICE SET_COUNT
+/* More than a profile's services twice, because a renewal counts the old and the new ones. */
+#define NFT_SERVICE_SET_SIZE 64
+/* Room for the skeleton: 16 profiles in address mode take about 70 KiB. */
+#define NFT_TEXT_MAX (128u << 10)
+/* Room for NFT_BATCH_MAX ranges in as many sets as there can be. */
+#define NFT_BATCH_BYTES (256u << 10)
+#define NFT_ERROR_MAX 256
+
+struct nft_link {
+	struct mnl_socket *socket;
+	uint32_t port;
+	uint32_t seq;
+};
+
+struct nft {
+	const struct settings *settings;
+	enum steering_mode mode; /* of the last nft_ensure(); STEERING_AUTO before */
+	struct nft_link link;
+	struct nft_ctx *ctx;   /* libnftables, which has a socket of its own */
+	char *listing;	       /* the table as nft_ensure() left it */
+	uint32_t generation;   /* the id to expect if nobody else commits */
+	char *batch;	       /* NFT_BATCH_BYTES */
+	char error[NFT_ERROR_MAX];
+};
+
+void nft_set_name(const struct settings *settings, unsigned set, unsigned profile,
+		  char name[NFT_SET_NAME_MAX]);
+/* Does the skeleton of this mode have this kind of set? */
+bool nft_set_used(enum steering_mode mode, unsigned set);
+/* The size the skeleton gives it, in kernel elements. */
+uint64_t nft_set_size(const struct settings *settings, unsigned set);
+
+int nft_link_open(struct nft_link *link);
+void nft_link_close(struct nft_link *link);
+
+/* Start a request: the header is filled, attributes can be added. */
+struct nlmsghdr *nft_link_request(struct nft_link *link, char *buf, uint16_t type, uint16_t flags);
+/*
+ * Send it and call back for each answer until its end. 0 or a negative errno; -EINTR when a dump
+ * was torn by a commit: repeat it.
+ */
+int nft_link_ask(struct nft_link *link, struct nlmsghdr *request, mnl_cb_t each, void *user);
+
+/* A transaction being written into a buffer of NFT_BATCH_BYTES. */
+struct nft_batch {
+	struct nft_link *link;
+	char *buf;
+	size_t len;
+	uint32_t first_seq;
+	struct nlmsghdr *last;
+};
+void nft_batch_begin(struct nft_batch *batch, struct nft_link *link, char *buf);
+/* Next message; call nft_batch_done() when its attributes are complete. */
+struct nlmsghdr *nft_batch_message(struct nft_batch *batch, uint16_t type, uint16_t flags);
+void nft_batch_done(struct nft_batch *batch, struct nlmsghdr *message);
+/* Send all, wait for the result: 0 or the first error of any message. */
+int nft_batch_commit(struct nft_batch *batch);
+
+/* The namespace's generation id. */
+int nft_link_generation(struct nft_link *link, uint32_t *ret_generation);
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The text of steerd's nft table. What decides is always a positive match in two sets, one that
+ * carries the lease (svc_*) and one that names the tenant (sa_*, host*_*, net*_*).
+ *
+ * No anonymous sets: a terse listing does not show what is in them, so a stranger's change of
+ * one would go unseen.
+ */
+#include "nft.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "nft_internal.h"
+
+struct text {
+	char *buf;
+	size_t size;
+	size_t len;
+	bool full;
+};
+
+/* How a bypass rule begins and ends depends on where it stands. */
+enum stage {
+	STAGE_FIRST,	/* pinning: the first packet decides and pins */
+	STAGE_PINNED,	/* pinning: each later packet is checked again */
+	STAGE_UNPINNED, /* no conntrack: each packet for itself */
+};
+
+struct skeleton {
+	struct text *text;
+	const struct settings *settings;
+	enum steering_mode mode;
+};
+
+static const struct {
+	const char *type; /* what the set holds */
+	const char *flags;
+	bool range; /* a range takes two elements: its first address and the one behind its last */
+} shapes[SET_COUNT] = {
+	[SET_SA] = { "typeof ipsec in spi", "timeout", false },
+	[SET_HOST4] = { "type ipv4_addr", "timeout", false },
+	[SET_HOST6] = { "type ipv6_addr", "timeout", false },
+	[SET_NET4] = { "type ipv4_addr", "interval, timeout", true },
+	[SET_NET6] = { "type ipv6_addr", "interval, timeout", true },
+};
+
+static const char *const set_prefixes[SET_COUNT] = {
+	[SET_SA] = "sa",
+	[SET_HOST4] = "host4",
+	[SET_HOST6] = "host6",
+	[SET_NET4] = "net4",
+	[SET_NET6] = "net6",
+};
+
+void nft_set_name(const struct settings *settings, unsigned set, unsigned profile,
+		  char name[NFT_SET_NAME_MAX])
+{
+	snprintf(name, NFT_SET_NAME_MAX, "%s_%s", set == SET_SERVICE ? "svc" : set_prefixes[set],
+		 settings->profiles[profile].name);
+}
+
+bool nft_set_used(enum steering_mode mode, unsigned set)
+{
+	if (mode == STEERING_SA)
+		return set == SET_SA;
+	return mode == STEERING_ADDRESS && set > SET_SA && set < SET_COUNT;
+}
+
+uint64_t nft_set_size(const struct settings *settings, unsigned set)
+{
+	uint64_t size = (uint64_t)settings->max_child_sas * (shapes[set].range ? 2 : 1);
+
+	return size > UINT32_MAX ? UINT32_MAX : size;
+}
+
+static void __attribute__((format(printf, 2, 3))) add(struct text *t, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	if (t->full)
+		return;
+	va_start(args, format);
+	n = vsnprintf(t->buf + t->len, t->size - t->len, format, args);
+	va_end(args);
+	if (n < 0 || (size_t)n >= t->size - t->len)
+		t->full = true;
+	else
+		t->len += (size_t)n;
+}
+
+static void add_sets(const struct skeleton *sk, unsigned profile)
+{
+	char name[NFT_SET_NAME_MAX];
+
+	for (unsigned set = 0; set < SET_COUNT; set++) {
+		if (!nft_set_used(sk->mode, set))
+			continue;
+		nft_set_name(sk->settings, set, profile, name);
+		add(sk->text, "\n\tset %s {\n\t\t%s\n\t\tsize %" PRIu64 "\n\t\tflags %s\n\t}\n", name,
+		    shapes[set].type, nft_set_size(sk->settings, set), shapes[set].flags);
+	}
+	nft_set_name(sk->settings, SET_SERVICE, profile, name);
+	add(sk->text, "\n\tset %s {\n\t\ttype inet_proto . inet_service\n\t\tsize %u\n"
+	    "\t\tflags timeout\n\t}\n", name, NFT_SERVICE_SET_SIZE);
+}
+
+static void add_set_mark(const struct skeleton *sk, const char *which, uint32_t mark)
+{
+	add(sk->text, " %s mark set %s mark & 0x%08x | 0x%08x", which, which,
+	    ~sk->settings->mark_mask, mark);
+}
+
+/* What makes a packet the tenant's own. */
+static void add_tenant_match(const struct skeleton *sk, unsigned set, const char *set_name)
+{
+	static const char *const addresses[SET_COUNT] = {
+		[SET_HOST4] = "ip", [SET_HOST6] = "ip6", [SET_NET4] = "ip", [SET_NET6] = "ip6",
+	};
+
+	if (set == SET_SA)
+		add(sk->text, " ipsec in spi @%s", set_name);
+	else
+		add(sk->text, " iifname \"%s\" %s saddr @%s", sk->settings->interface,
+		    addresses[set], set_name);
+}
+
+static void add_bypass_rule(const struct skeleton *sk, unsigned profile, unsigned set,
+			    enum stage stage)
+{
+	static const char *const what[] = {
+		[STAGE_FIRST] = "a new flow", [STAGE_PINNED] = "checked again",
+		[STAGE_UNPINNED] = "each packet",
+	};
+	const struct profile *p = &sk->settings->profiles[profile];
+	uint32_t mark = sk->settings->paths[p->path].mark;
+	char name[NFT_SET_NAME_MAX];
+
+	add(sk->text, "\t\t");
+	if (stage == STAGE_PINNED)
+		add(sk->text, "ct mark & 0x%08x == 0x%08x ", sk->settings->mark_mask, mark);
+	nft_set_name(sk->settings, SET_SERVICE, profile, name);
+	add(sk->text, "meta l4proto . th dport @%s", name);
+	nft_set_name(sk->settings, set, profile, name);
+	add_tenant_match(sk, set, name);
+	if (stage == STAGE_FIRST)
+		add_set_mark(sk, "ct", mark);
+	add_set_mark(sk, "meta", mark);
+	add(sk->text, " counter name \"%s\" accept comment \"%s: %s\"\n",
+	    stage == STAGE_FIRST ? "first" : "bypassed", p->name, what[stage]);
+}
+
+static void add_bypass_rules(const struct skeleton *sk, enum stage stage)
+{
+	for (unsigned p = 0; p < sk->settings->profile_count; p++)
+		for (unsigned set = 0; set < SET_COUNT; set++)
+			if (nft_set_used(sk->mode, set))
+				add_bypass_rule(sk, p, set, stage);
+}
+
+/*
+ * The base chain. An expected connection (a helper's) gets its master's ct mark from the kernel
+ * though nobody decided about it; an ICMP error is also "related" but belongs to an entry that
+ * is confirmed. Only a flow's very first packet finds its entry unconfirmed: a repeated SYN
+ * stays where the first one went.
+ */
+static void add_prerouting(const struct skeleton *sk)
+{
+	uint32_t mask = sk->settings->mark_mask;
+
+	add(sk->text, "\n\tchain prerouting {\n"
+	    "\t\ttype filter hook prerouting priority mangle; policy accept;\n"
+	    "\t\tmeta mark & 0x%08x != 0 meta mark set meta mark & 0x%08x"
+	    " comment \"these bits are ours\"\n", mask, ~mask);
+	if (!sk->settings->pinning) {
+		add_bypass_rules(sk, STAGE_UNPINNED);
+		add(sk->text, "\t}\n");
+		return;
+	}
+	add(sk->text, "\t\tct state related ct status ! confirmed ct mark set ct mark & 0x%08x"
+	    " comment \"expected flows do not inherit a path\"\n", ~mask);
+	add(sk->text, "\t\tct direction reply ct mark & 0x%08x != 0 goto replies"
+	    " comment \"for reverse-path lookups\"\n", mask);
+	add(sk->text, "\t\tct direction original ct mark & 0x%08x != 0 goto pinned"
+	    " comment \"decided: check again\"\n", mask);
+	add(sk->text, "\t\tct state new ct status ! confirmed goto first"
+	    " comment \"the first packet decides\"\n\t}\n");
+}
+
+static void add_replies(const struct skeleton *sk)
+{
+	add(sk->text, "\n\tchain replies {\n");
+	for (unsigned i = 0; i < sk->settings->path_count; i++) {
+		const struct path *path = &sk->settings->paths[i];
+
+		if (path->table == 0)
+			continue;
+		add(sk->text, "\t\tct mark & 0x%08x == 0x%08x", sk->settings->mark_mask, path->mark);
+		add_set_mark(sk, "meta", path->reply_mark);
+		add(sk->text, " comment \"%s: replies\"\n", path->name);
+	}
+	add(sk->text, "\t}\n");
+}
+
+static void add_pinned(const struct skeleton *sk)
+{
+	static const char *const icmp[] = { "icmp", "ipv6-icmp" };
+
+	add(sk->text, "\n\tchain pinned {\n");
+	for (unsigned i = 0; i < 2; i++)
+		add(sk->text, "\t\tmeta l4proto %s ct state related accept"
+		    " comment \"errors go the ordinary way\"\n", icmp[i]);
+	add_bypass_rules(sk, STAGE_PINNED);
+	add(sk->text, "\t\tcounter name \"denied\" drop"
+	    " comment \"no exception or lease any more\"\n\t}\n");
+}
+
+int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, const char *table,
+		      char *buf, size_t size)
+{
+	struct text text = { .buf = buf, .size = size };
+	struct skeleton sk = { &text, settings, mode };
+
+	if (mode != STEERING_SA && (mode != STEERING_ADDRESS || settings->interface[0] == '\0'))
+		return -EINVAL;
+	add(&text, "table inet %s {\n\tcomment \"made by steerd; changes are undone\"\n", table);
+	add(&text, "\n\tcounter first {\n\t}\n\n\tcounter bypassed {\n\t}\n\n\tcounter denied {\n\t}\n");
+	for (unsigned p = 0; p < settings->profile_count; p++)
+		add_sets(&sk, p);
+	add_prerouting(&sk);
+	if (settings->pinning) {
+		add_replies(&sk);
+		add(&text, "\n\tchain first {\n");
+		add_bypass_rules(&sk, STAGE_FIRST);
+		add(&text, "\t}\n");
+		add_pinned(&sk);
+	}
+	add(&text, "}\n");
+	return text.full || text.len > INT32_MAX ? -ENOBUFS : (int)text.len;
+}

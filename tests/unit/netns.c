@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "netns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define COMMAND_MAX 4096
+/* Between two looks at a condition. */
+#define POLL_NS 2000000
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, strlen(text));
+	close(fd);
+	return n < 0 ? -EIO : 0;
+}
+
+/* Become root of a user namespace that owns the network namespace. */
+static int enter_as_user(void)
+{
+	unsigned uid = getuid();
+	unsigned gid = getgid();
+	char map[64];
+	int err;
+
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
+		return -errno;
+	err = write_file("/proc/self/setgroups", "deny");
+	if (err < 0)
+		return err;
+	snprintf(map, sizeof(map), "0 %u 1", uid);
+	err = write_file("/proc/self/uid_map", map);
+	if (err < 0)
+		return err;
+	snprintf(map, sizeof(map), "0 %u 1", gid);
+	return write_file("/proc/self/gid_map", map);
+}
+
+static int bring_lo_up(void)
+{
+	struct ifreq ifr = { .ifr_name = "lo" };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	ifr.ifr_flags = IFF_UP | IFF_RUNNING;
+	if (ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+int netns_enter(void)
+{
+	int err = 0;
+
+	if (geteuid() != 0)
+		err = enter_as_user();
+	else if (unshare(CLONE_NEWNET) < 0)
+		err = -errno;
+	return err < 0 ? err : bring_lo_up();
+}
+
+static int open_own_namespace(void)
+{
+	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int link_to(int peer)
+{
+	int pid = getpid();
+
+	return netns_run("ip link add steer0 type veth peer name peer0 netns /proc/%d/fd/%d &&"
+			 " ip addr add 198.51.100.2/24 dev steer0 &&"
+			 " ip addr add 2001:db8::2/64 dev steer0 nodad && ip link set steer0 up &&"
+			 " nsenter --net=/proc/%d/fd/%d sh -ec 'ip link set lo up;"
+			 " ip addr add 198.51.100.1/24 dev peer0;"
+			 " ip addr add 2001:db8::1/64 dev peer0 nodad; ip link set peer0 up'",
+			 pid, peer, pid, peer) == 0 ? 0 : -EIO;
+}
+
+int netns_add_peer(void)
+{
+	int home = open_own_namespace();
+	int peer = -1;
+	int err = home;
+
+	if (home < 0)
+		return home;
+	if (unshare(CLONE_NEWNET) < 0) {
+		err = -errno;
+		goto out;
+	}
+	peer = open_own_namespace();
+	err = setns(home, CLONE_NEWNET) < 0 ? -errno : peer;
+	if (err >= 0 && link_to(peer) < 0) {
+		close(peer);
+		err = -EIO;
+	}
+out:
+	close(home);
+	return err;
+}
+
+int netns_peer_socket(int peer, int domain, int type)
+{
+	int home = open_own_namespace();
+	int fd = -1;
+
+	if (home >= 0 && setns(peer, CLONE_NEWNET) == 0) {
+		fd = socket(domain, type, 0);
+		if (setns(home, CLONE_NEWNET) < 0)
+			abort();
+	}
+	if (home >= 0)
+		close(home);
+	return fd;
+}
+
+int netns_run(const char *format, ...)
+{
+	char command[COMMAND_MAX];
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(command, sizeof(command) - 8, format, args);
+	va_end(args);
+	if (n < 0 || (size_t)n >= sizeof(command) - 8)
+		return -1;
+	strcat(command, " >&2");
+	n = system(command);
+	return n;
+}
+
+int netns_read(char *buf, unsigned size, const char *format, ...)
+{
+	char command[COMMAND_MAX];
+	va_list args;
+	FILE *pipe;
+	size_t len;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	pipe = popen(command, "r");
+	if (pipe == NULL)
+		return -1;
+	len = fread(buf, 1, size - 1, pipe);
+	buf[len] = '\0';
+	while (fgetc(pipe) != EOF)
+		continue;
+	return pclose(pipe) == 0 ? 0 : -1;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+bool netns_wait(bool (*check)(void *), void *user, int64_t timeout_ms)
+{
+	const struct timespec pause = { .tv_nsec = POLL_NS };
+	int64_t deadline = now_ms() + timeout_ms;
+
+	while (!check(user)) {
+		if (now_ms() >= deadline)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}

@@ -9,8 +9,9 @@
  * everybody else none: the socket is 0660.
  *
  * Limits: CONTROL_CLIENTS_MAX connections (more are closed at once), CONTROL_REQUEST_MAX bytes a
- * request (then closed), CONTROL_REPLY_MAX bytes a reply (an error instead), 10 s without
- * progress (closed). Each has a counter. Runs in the sd-event loop it is given; never blocks.
+ * request (then closed), CONTROL_REPLY_MAX bytes a reply and twice that for all replies under way
+ * (an error instead), 10 s without progress (closed). Each has a counter. Runs in the sd-event
+ * loop it is given; never blocks.
  */
 #ifndef TENANT_STEER_CONTROL_H
 #define TENANT_STEER_CONTROL_H
@@ -62,7 +63,8 @@ struct control_counters {
 
 /*
  * Listen. commands ends with a NULL name and, like user, must outlive the object. path is
- * replaced if a stale socket is there; -EADDRINUSE if somebody answers on it. group may be "".
+ * replaced if a stale socket is there; -EADDRINUSE if somebody answers on it. group may be "";
+ * -ESRCH if the system has no such group, -EPERM if this process may not give the socket to it.
  * Dispatched at sd-event priority -10, before the event stream: a revocation does not queue.
  */
 int control_open(sd_event *loop, const char *path, const char *group,

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+#include "tenant_tag_message.h"
+
+#include <stdio.h>
+
+typedef struct private_tenant_tag_message_t private_tenant_tag_message_t;
+
+/**
+ * Private data of a tenant_tag_message_t object.
+ */
+struct private_tenant_tag_message_t {
+
+	/**
+	 * Public tenant_tag_message_t interface.
+	 */
+	tenant_tag_message_t public;
+
+	/**
+	 * Epoch of all events
+	 */
+	char epoch[EVENT_EPOCH_LEN + 1];
+
+	/**
+	 * Encoded topic
+	 */
+	char topic[EVENT_TOPIC_MAX];
+
+	/**
+	 * Length of the topic
+	 */
+	size_t topic_len;
+
+	/**
+	 * Encoded event
+	 */
+	char text[EVENT_SIZE_MAX];
+
+	/**
+	 * Length of the encoded event
+	 */
+	size_t text_len;
+
+	/**
+	 * Texts an event refers to while it is encoded
+	 */
+	char pool[EVENT_SIZE_MAX];
+
+	/**
+	 * Bytes of the pool in use
+	 */
+	size_t used;
+};
+
+/**
+ * Print something into the pool, NULL if that is full
+ */
+static char *print(private_tenant_tag_message_t *this, char *fmt, void *arg)
+{
+	char *pos = this->pool + this->used;
+	size_t left = sizeof(this->pool) - this->used;
+	int written;
+
+	written = snprintf(pos, left, fmt, arg);
+	if (written < 0 || written >= left)
+	{
+		return NULL;
+	}
+	this->used += written + 1;
+	return pos;
+}
+
+/**
+ * Print traffic selectors, returns their number, or 0 if they don't fit
+ */
+static unsigned print_ts(private_tenant_tag_message_t *this,
+						 traffic_selector_t **ts, u_int count, const char **out)
+{
+	u_int i;
+
+	for (i = 0; i < count; i++)
+	{
+		out[i] = print(this, "%R", ts[i]);
+		if (!out[i])
+		{
+			return 0;
+		}
+	}
+	return count;
+}
+
+/**
+ * Name of an IPsec mode in events
+ */
+static char *get_mode(ipsec_mode_t mode)
+{
+	switch (mode)
+	{
+		case MODE_TUNNEL:
+			return "tunnel";
+		case MODE_TRANSPORT:
+			return "transport";
+		case MODE_BEET:
+			return "beet";
+		default:
+			return "other";
+	}
+}
+
+/**
+ * Fill in what concerns the CHILD_SA
+ */
+static void fill_child(private_tenant_tag_message_t *this, struct event *event,
+					   tenant_tag_sa_t *sa)
+{
+	u_int i;
+
+	event->child = sa->child;
+	event->child_id = sa->child_id;
+	event->mode = get_mode(sa->mode);
+	event->reqid = sa->reqid;
+	event->spi_in = sa->spi_in;
+	event->spi_out = sa->spi_out;
+	for (i = 0; i < sa->vip_count; i++)
+	{
+		event->vips[i] = print(this, "%H", sa->vips[i]);
+	}
+	event->vips_count = sa->vip_count;
+	event->local_ts_count = print_ts(this, sa->local_ts, sa->local_ts_count,
+									 event->local_ts);
+	event->remote_ts_count = print_ts(this, sa->remote_ts, sa->remote_ts_count,
+									  event->remote_ts);
+}
+
+METHOD(tenant_tag_message_t, encode_event, bool,
+	private_tenant_tag_message_t *this, struct event *event)
+{
+	event->epoch = this->epoch;
+	this->topic_len = event_topic(event, this->topic);
+	this->text_len = event_encode(event, this->text, sizeof(this->text));
+	return this->topic_len && this->text_len;
+}
+
+METHOD(tenant_tag_message_t, encode_change, bool,
+	private_tenant_tag_message_t *this, tenant_tag_change_t *change,
+	tenant_tag_tenant_t *tenant)
+{
+	tenant_tag_sa_t *sa = change->sa;
+	struct event event = {
+		.type = change->type,
+		.seq = change->seq,
+		.time_us = change->time_us,
+		.tenant = tenant->name,
+		.identity = tenant->identity,
+		.identity_source = tenant_tag_source_name(tenant->source),
+		.reason = tenant->reason,
+		.connection = sa->facts->get_connection(sa->facts),
+		.ike_id = sa->ike_id,
+		.old_spi_in = change->old_spi_in,
+		.old_child_id = change->old_child_id,
+		.old_ike_id = change->old_ike_id,
+	};
+
+	this->used = 0;
+	if (sa->remote)
+	{
+		event.remote_host = print(this, "%#H", sa->remote);
+	}
+	if (event_is_child(change->type))
+	{
+		fill_child(this, &event, sa);
+	}
+	if (encode_event(this, &event))
+	{
+		return TRUE;
+	}
+	event.local_ts_count = event.remote_ts_count = 0;
+	return encode_event(this, &event);
+}
+
+METHOD(tenant_tag_message_t, get_topic, chunk_t,
+	private_tenant_tag_message_t *this)
+{
+	return chunk_create((u_char*)this->topic, this->topic_len);
+}
+
+METHOD(tenant_tag_message_t, get_text, chunk_t,
+	private_tenant_tag_message_t *this)
+{
+	return chunk_create((u_char*)this->text, this->text_len);
+}
+
+METHOD(tenant_tag_message_t, destroy, void,
+	private_tenant_tag_message_t *this)
+{
+	free(this);
+}
+
+/*
+ * Described in header
+ */
+tenant_tag_message_t *tenant_tag_message_create(char *epoch)
+{
+	private_tenant_tag_message_t *this;
+
+	INIT(this,
+		.public = {
+			.encode_change = _encode_change,
+			.encode_event = _encode_event,
+			.get_topic = _get_topic,
+			.get_text = _get_text,
+			.destroy = _destroy,
+		},
+	);
+	snprintf(this->epoch, sizeof(this->epoch), "%s", epoch);
+
+	return &this->public;
+}

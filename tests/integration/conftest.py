@@ -57,7 +57,6 @@ def fixture_lab(lab_session):
 @pytest.fixture(name="watch")
 def fixture_watch(lab):
     watch = lab.steer.watch()
-    watch.wait_ready()
     yield watch
     watch.stop()
 
@@ -67,8 +66,8 @@ def fixture_flows(lab):
     """Start flows that end with the test."""
     started = []
 
-    def start(name, family=4):
-        started.append(lab.flow(name, family))
+    def start(*args, **kwargs):
+        started.append(lab.flow(*args, **kwargs))
         return started[-1]
 
     yield start

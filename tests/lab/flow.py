@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A long-lived connection that is not TLS on port 443: numbered data out, the same data back.
+"""A long-lived connection on port 443, TLS or not: numbered data out, the same data back.
 
-    flow.py --source ADDRESS --target ADDRESS
+    flow.py --source ADDRESS --target ADDRESS [--port SOURCE-PORT] [--tls]
 
 Prints one JSON line when it is answered, one at each tick and one at its end. SIGTERM ends it
 in order: it stops sending, waits for the echo of everything sent, and reports whether each byte
@@ -14,6 +14,7 @@ import json
 import select
 import signal
 import socket
+import ssl
 import struct
 import time
 
@@ -89,12 +90,18 @@ class Flow:
                     return "closed"
 
 
-def connect(source, target, timeout):
-    sock = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET)
-    sock.settimeout(timeout)
-    sock.bind((source, 0))
-    sock.connect((target, 443))
-    sock.sendall(b"SKYPE-HELLO flow\n")
+def connect(args):
+    sock = socket.socket(socket.AF_INET6 if ":" in args.target else socket.AF_INET)
+    sock.settimeout(args.timeout)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((args.source, args.port))
+    sock.connect((args.target, 443))
+    if args.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        sock = context.wrap_socket(sock)
+    sock.sendall(b"HELLO flow\n")
     answer = b""
     while not answer.endswith(b"\n"):
         data = sock.recv(1)
@@ -110,9 +117,11 @@ def main():
     parser.add_argument("--source", required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--timeout", type=float, default=5.0)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--tls", action="store_true")
     args = parser.parse_args()
     try:
-        sock, path = connect(args.source, args.target, args.timeout)
+        sock, path = connect(args)
     except OSError as error:
         say(end=f"not answered: {error}", path=None)
         return

@@ -4,6 +4,7 @@
 import json
 import subprocess
 import threading
+import time
 
 from .system import wait_until
 
@@ -16,6 +17,7 @@ class FlowProcess:
                                       stdin=subprocess.DEVNULL, text=True)
         self.first = None
         self.last = {"sent": 0, "echoed": 0}
+        self.progress_at = time.monotonic()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -25,6 +27,8 @@ class FlowProcess:
             if self.first is None:
                 self.first = report
             if "sent" in report:
+                if report["echoed"] > self.last["echoed"]:
+                    self.progress_at = time.monotonic()
                 self.last = report
 
     @property
@@ -39,6 +43,10 @@ class FlowProcess:
         wait_until(lambda: self.last["echoed"] >= goal or self.ended(), "the flow goes on",
                    deadline)
         assert not self.ended(), f"the flow ended: {self.last}"
+
+    def stalled(self, seconds):
+        """Has nothing come back for so long?"""
+        return time.monotonic() - self.progress_at >= seconds
 
     def ended(self):
         return self.popen.poll() is not None

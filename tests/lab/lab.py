@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import subprocess
 import sys
 
 from . import topology
@@ -139,12 +140,27 @@ class Lab:
             charon.initiate()
         charon.wait_connected()
 
-    def reconnect(self, name):
+    def disconnect(self, name):
         charon = self.charons[name]
         charon.terminate()
         wait_until(lambda: "gateway" not in charon.established(), f"{name} is disconnected")
-        charon.initiate()
-        charon.wait_connected()
+
+    def reconnect(self, name):
+        self.disconnect(name)
+        self.charons[name].initiate()
+
+    def configure_gateway(self, text):
+        """Load this swanctl.conf, which may include swanctl-shipped.conf; returns the undo."""
+        config = self.gateway.swanctl_dir / "swanctl.conf"
+        shipped = config.read_text()
+        (config.parent / "swanctl-shipped.conf").write_text(shipped)
+
+        def load(content):
+            config.write_text(content)
+            self.gateway.swanctl("--load-all")
+
+        load(text)
+        return lambda: load(shipped)
 
     def source(self, name, family=4):
         """The inner address that a customer's probes come from."""
@@ -170,11 +186,43 @@ class Lab:
             "--tag", name, timeout=timeout * 4 + 10)
         return json.loads(done.stdout)
 
-    def flow(self, name, family=4):
-        """Start a long-lived connection that is not TLS on port 443."""
+    def verdict(self, name, kind, family=4, timeout=5.0):
+        """Outcome and path of one probe."""
+        result = self.probe(name, kind, family, timeout)
+        return result["outcome"], result["path"]
+
+    def wait_path(self, name, path, deadline=10.0):
+        """Until the customer's port 443 that is not TLS takes this path; None: is not answered."""
+        return wait_until(lambda: self.probe(name, "nontls443", timeout=1.0)["path"] == path
+                          or None, f"{name} takes the path {path}", deadline)
+
+    def flow(self, name, family=4, port=0, tls=False):
+        """Start a long-lived connection on port 443."""
         return FlowProcess(["ip", "netns", "exec", self.network.name(name), PYTHON,
                             HERE / "flow.py", "--source", self.source(name, family),
-                            "--target", SERVER4 if family == 4 else SERVER6])
+                            "--target", SERVER4 if family == 4 else SERVER6, "--port", port,
+                            *(["--tls"] if tls else [])])
+
+    def spawn(self, name, *command):
+        """A command in a customer's namespace; returns the Popen, with its output in a pipe."""
+        words = ["ip", "netns", "exec", self.network.name(name), *command]
+        return subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True,
+                                stdin=subprocess.DEVNULL)
+
+    # Exceptions
+
+    def grant_and_wait(self, tenant, customer=None):
+        """Grant an exception and wait until the far side sees it."""
+        self.steer.grant(tenant)
+        self.wait_path(customer or tenant, "bypass")
+
+    def revoke_all(self):
+        for exception in self.steer.exceptions():
+            self.steer.revoke(exception["tenant"])
+
+    def wait_synchronised(self, deadline=15):
+        """Until steerd knows the child SAs that charon has, and steers."""
+        wait_until(self.steer.active, "steerd steers", deadline)
 
     # What the far side saw
 
@@ -199,6 +247,15 @@ class Lab:
             if element["elem"]["val"] == source:
                 return element["elem"]["counter"]["packets"]
         return 0
+
+    def bypass_is_quiet(self, seconds=0.5):
+        """Has the bypass router received nothing for so long?"""
+        before = self.bypassed_packets()
+        try:
+            wait_until(lambda: self.bypassed_packets() != before, "", seconds)
+        except LabError:
+            return True
+        return False
 
 
 def progress_to_stderr(text):

@@ -97,11 +97,17 @@ class Steer:
     def on_gateway(self, *command):
         return ["ip", "netns", "exec", self.network.name("gw"), *command]
 
-    def start(self, **changes):
+    def start(self, wait=True, **changes):
         self.write_config(**changes)
         self.process = Process(self.state, "steerd",
                                self.on_gateway(self.steerd, "--config", self.config))
-        wait_until(self._answers, f"steerd answers; its log:\n{tail(self.process.log)}")
+        if wait:
+            wait_until(self._answers, f"steerd answers; its log:\n{tail(self.process.log)}")
+
+    def wait_log(self, text, deadline=10):
+        """Until steerd logged this; true."""
+        return wait_until(lambda: text in self.process.log.read_text(errors="replace"),
+                          f"steerd logs {text!r}", deadline)
 
     def _answers(self):
         self.process.check_alive()
@@ -131,13 +137,17 @@ class Steer:
         """The same with --json, parsed."""
         return json.loads(self.ctl(*words, "--json").stdout)
 
-    def watch(self):
-        watch = Watch([self.steerctl, "--socket", self.control, "watch", "--json"])
-        return watch
+    def watch_command(self, *words):
+        return [self.steerctl, "--socket", self.control, "watch", *words]
 
-    def grant(self, tenant, *more):
+    def watch(self):
+        """Collect the stream from now on, without missing anything."""
+        return Watch(self.watch_command("--json", "--since", self.sequence()))
+
+    def grant(self, tenant, *more, expires="30d"):
         return self.ctl("grant", tenant, "--profile", "skype", "--change-request", "CR-1",
-                        "--accepted-by", "ciso@acme.example", "--accept-risk", *more)
+                        "--accepted-by", f"ciso@{tenant}.example", "--accept-risk",
+                        "--expires", expires, *more)
 
     def revoke(self, tenant, reason="test"):
         return self.ctl("revoke", tenant, "--reason", reason)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Daemons that die or hang, and strangers in the kernel's tables: when in doubt, enforce."""
+
+import time
+
+from lab.steer import LEASE_SECONDS, TABLE
+
+# How much later than the lease the far side may notice: polling, a probe's own time.
+SLACK = 2.0
+
+
+def test_charon_killed_and_started_again(lab, watch):
+    lab.grant_and_wait("acme")
+    lab.gateway.kill()
+    watch.wait_for("publisher-lost")
+    assert not lab.steer.active()
+    lab.gateway.start()
+    lab.reconnect("globex")
+    lab.reconnect("acme")
+    assert lab.wait_path("acme", "bypass")
+    watch.wait_for("resynced")
+    assert lab.verdict("globex", "nontls443") == ("denied", None)
+
+
+def test_steerd_killed_and_back_within_the_lease(lab, flows):
+    lab.grant_and_wait("acme")
+    flow = flows("acme")
+    assert flow.path == "bypass"
+    flow.wait_progress()
+    killed = time.monotonic()
+    lab.steer.kill()
+    lab.steer.start()
+    assert time.monotonic() - killed < LEASE_SECONDS, "too slow a machine for this test"
+    lab.wait_synchronised()
+    flow.wait_progress()
+    assert lab.verdict("acme", "nontls443") == ("answered", "bypass")
+    last = flow.stop()
+    assert last["complete"], last
+
+
+def test_steerd_killed_and_away_longer_than_the_lease(lab, flows):
+    lab.grant_and_wait("acme")
+    flow = flows("acme")
+    assert flow.path == "bypass"
+    flow.wait_progress()
+    lab.steer.kill()
+    assert lab.wait_path("acme", None, deadline=LEASE_SECONDS + SLACK)
+    after = lab.bypassed_packets()
+    assert flow.stalled(0.2) or not flow.ended()
+    assert lab.verdict("acme", "nontls443") == ("denied", None)
+    assert lab.bypassed_packets() == after
+    lab.steer.start()
+    assert lab.wait_path("acme", "bypass")
+
+
+def test_steerd_frozen(lab):
+    """A daemon that hangs is as good as dead; when it goes on, so does the bypass."""
+    lab.grant_and_wait("acme")
+    lab.steer.freeze()
+    try:
+        assert lab.wait_path("acme", None, deadline=LEASE_SECONDS + SLACK)
+        assert lab.verdict("globex", "nontls443") == ("denied", None)
+    finally:
+        lab.steer.thaw()
+    assert lab.wait_path("acme", "bypass")
+
+
+def test_events_missed_while_frozen(lab, watch):
+    """What happened meanwhile is known afterwards."""
+    lab.grant_and_wait("acme")
+    lab.steer.freeze()
+    try:
+        lab.charons["acme"].terminate()
+        for _ in range(3):
+            lab.reconnect("globex")
+        lab.reconnect("acme")
+    finally:
+        lab.steer.thaw()
+    lab.wait_synchronised()
+    assert lab.wait_path("acme", "bypass")
+    assert lab.verdict("globex", "nontls443") == ("denied", None)
+    assert watch.popen.poll() is None
+
+
+def test_ruleset_flushed_by_a_stranger(lab, watch):
+    lab.grant_and_wait("acme")
+    globex = lab.bypassed_packets(lab.source("globex"))
+    lab.network.exec("gw", "nft", "flush", "ruleset")
+    assert lab.verdict("globex", "nontls443") == ("denied", None)
+    watch.wait_for("kernel-repaired")
+    lab.network.load_admin_nft()
+    assert lab.wait_path("acme", "bypass")
+    assert lab.verdict("globex", "nontls443") == ("denied", None)
+    assert lab.bypassed_packets(lab.source("globex")) == globex
+
+
+def test_rules_and_routes_removed_by_a_stranger(lab, watch, eventually):
+    lab.grant_and_wait("acme")
+    for family in ("-4", "-6"):
+        lab.network.ip("gw", family, "route", "flush", "table", TABLE)
+    lab.network.ip("gw", "rule", "flush", "protocol", 93)
+    watch.wait_for("kernel-repaired")
+    assert lab.wait_path("acme", "bypass")
+    eventually(lambda: lab.verdict("acme", "nontls443", 6) == ("answered", "bypass"),
+               "IPv6 is bypassed again")
+
+
+def test_snapshot_on_demand(lab, watch):
+    lab.grant_and_wait("acme")
+    lab.steer.ctl("resync")
+    watch.wait_for("resynced")
+    assert lab.wait_path("acme", "bypass")

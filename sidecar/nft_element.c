@@ -417,7 +417,7 @@ static int dump_set(struct nft *nft, unsigned profile, struct dump *dump)
 	return err;
 }
 
-/* By address; an end before a start at the same address, as the one range ends where the next begins. */
+/* By address; at the same one an end first: a range may begin where another has ended. */
 static int compare_seen(const void *a, const void *b)
 {
 	const struct seen *x = a;

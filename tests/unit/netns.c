@@ -138,17 +138,17 @@ int netns_peer_socket(int peer, int domain, int type)
 int netns_run(const char *format, ...)
 {
 	char command[COMMAND_MAX];
+	char all[COMMAND_MAX + 16];
 	va_list args;
 	int n;
 
 	va_start(args, format);
-	n = vsnprintf(command, sizeof(command) - 8, format, args);
+	n = vsnprintf(command, sizeof(command), format, args);
 	va_end(args);
-	if (n < 0 || (size_t)n >= sizeof(command) - 8)
+	if (n < 0 || (size_t)n >= sizeof(command))
 		return -1;
-	strcat(command, " >&2");
-	n = system(command);
-	return n;
+	snprintf(all, sizeof(all), "{ %s\n} >&2", command);
+	return system(all);
 }
 
 int netns_read(char *buf, unsigned size, const char *format, ...)

@@ -2,7 +2,14 @@
 
 #include "tenant_tag_message.h"
 
+#include <arpa/inet.h>
+#include <stdarg.h>
 #include <stdio.h>
+
+/**
+ * Longest text of a traffic selector: two addresses, protocol and two ports
+ */
+#define TS_TEXT_MAX (2 * INET6_ADDRSTRLEN + 32)
 
 typedef struct private_tenant_tag_message_t private_tenant_tag_message_t;
 
@@ -71,16 +78,112 @@ static char *print(private_tenant_tag_message_t *this, char *fmt, void *arg)
 }
 
 /**
+ * Name of a protocol in traffic selectors, NULL to use the number
+ */
+static char *get_protocol(uint8_t protocol)
+{
+	switch (protocol)
+	{
+		case IPPROTO_ICMP:
+			return "icmp";
+		case IPPROTO_TCP:
+			return "tcp";
+		case IPPROTO_UDP:
+			return "udp";
+		case IPPROTO_ICMPV6:
+			return "ipv6-icmp";
+		case IPPROTO_SCTP:
+			return "sctp";
+		default:
+			return NULL;
+	}
+}
+
+/**
+ * Append to a text that has enough room
+ */
+static char *append(char *pos, char *end, char *fmt, ...)
+{
+	va_list args;
+	int written;
+
+	va_start(args, fmt);
+	written = vsnprintf(pos, end - pos, fmt, args);
+	va_end(args);
+	return pos + min(max(written, 0), end - pos - 1);
+}
+
+/**
+ * Append the ports, or ICMP types and codes, of a traffic selector
+ */
+static char *append_ports(char *pos, char *end, traffic_selector_t *ts)
+{
+	uint16_t from = ts->get_from_port(ts), to = ts->get_to_port(ts);
+
+	if (from == 0 && to == 0xffff)
+	{
+		return pos;
+	}
+	if (from == 0xffff && to == 0)
+	{
+		return append(pos, end, "/OPAQUE");
+	}
+	if (from == to)
+	{
+		return append(pos, end, "/%u", from);
+	}
+	return append(pos, end, "/%u-%u", from, to);
+}
+
+/**
+ * Print a traffic selector.
+ *
+ * %R would look up names of protocols and ports, with functions that are not
+ * thread-safe, so that the text depended on /etc/services.
+ */
+static void format_ts(traffic_selector_t *ts, char text[TS_TEXT_MAX])
+{
+	char from[INET6_ADDRSTRLEN] = "", to[INET6_ADDRSTRLEN] = "";
+	char *pos = text, *end = text + TS_TEXT_MAX, *name;
+	uint8_t protocol = ts->get_protocol(ts), mask;
+	host_t *net = NULL;
+	int family;
+
+	family = ts->get_type(ts) == TS_IPV4_ADDR_RANGE ? AF_INET : AF_INET6;
+	inet_ntop(family, ts->get_from_address(ts).ptr, from, sizeof(from));
+	inet_ntop(family, ts->get_to_address(ts).ptr, to, sizeof(to));
+	if (ts->to_subnet(ts, &net, &mask))
+	{
+		pos = append(pos, end, "%s/%u", from, mask);
+	}
+	else
+	{
+		pos = append(pos, end, "%s..%s", from, to);
+	}
+	DESTROY_IF(net);
+	if (protocol || ts->get_from_port(ts) != 0 || ts->get_to_port(ts) != 0xffff)
+	{
+		name = get_protocol(protocol);
+		pos = name ? append(pos, end, "[%s", name)
+				   : append(pos, end, "[%u", protocol);
+		pos = append_ports(pos, end, ts);
+		append(pos, end, "]");
+	}
+}
+
+/**
  * Print traffic selectors, returns their number, or 0 if they don't fit
  */
 static unsigned print_ts(private_tenant_tag_message_t *this,
 						 traffic_selector_t **ts, u_int count, const char **out)
 {
+	char text[TS_TEXT_MAX];
 	u_int i;
 
 	for (i = 0; i < count; i++)
 	{
-		out[i] = print(this, "%R", ts[i]);
+		format_ts(ts[i], text);
+		out[i] = print(this, "%s", text);
 		if (!out[i])
 		{
 			return 0;

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "conntrack.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+#include <netlink/netfilter/nfnl.h>
+#include <netlink/netlink.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+
+/* One part of a dump; the kernel never makes larger ones. */
+#define RECEIVE_BYTES 32768
+
+struct requests {
+	struct address_range ranges[CONNTRACK_QUEUE_MAX];
+	size_t count;
+	bool all;
+};
+
+struct conntrack {
+	uint32_t mark_mask;
+	pthread_t thread;
+	pthread_mutex_t lock; /* for what follows; never held over a system call */
+	pthread_cond_t wake;
+	bool stop;
+	struct conntrack_counters counters;
+	struct requests *queue;
+	/* the thread's own */
+	struct requests *current;
+	struct nl_sock *list;
+	struct nl_sock *remove;
+	struct log_limit limit;
+};
+
+static void count(struct conntrack *ct, uint64_t removed, uint64_t failed)
+{
+	pthread_mutex_lock(&ct->lock);
+	ct->counters.removed += removed;
+	ct->counters.failed += failed;
+	pthread_mutex_unlock(&ct->lock);
+}
+
+static int compare(const void *a, const void *b)
+{
+	const struct address_range *x = a;
+	const struct address_range *y = b;
+
+	if (x->family != y->family)
+		return x->family < y->family ? -1 : 1;
+	return memcmp(x->lo, y->lo, sizeof(x->lo));
+}
+
+/* Sort and join what overlaps, so that a source address is looked up by bisection. */
+static void tidy(struct requests *requests)
+{
+	struct address_range *r = requests->ranges;
+	size_t kept = 0;
+
+	if (requests->count == 0)
+		return;
+	qsort(r, requests->count, sizeof(*r), compare);
+	for (size_t i = 1; i < requests->count; i++) {
+		if (r[i].family != r[kept].family || memcmp(r[i].lo, r[kept].hi, sizeof(r->lo)) > 0)
+			r[++kept] = r[i];
+		else if (memcmp(r[i].hi, r[kept].hi, sizeof(r->hi)) > 0)
+			memcpy(r[kept].hi, r[i].hi, sizeof(r->hi));
+	}
+	requests->count = kept + 1;
+}
+
+/* Does a range hold key->lo? */
+static int compare_key(const void *key, const void *element)
+{
+	const struct address_range *k = key;
+	const struct address_range *r = element;
+
+	if (k->family != r->family)
+		return k->family < r->family ? -1 : 1;
+	if (memcmp(k->lo, r->lo, sizeof(k->lo)) < 0)
+		return -1;
+	return memcmp(k->lo, r->hi, sizeof(k->lo)) > 0;
+}
+
+static bool is_requested(const struct requests *requests, const struct address_range *source)
+{
+	return requests->all || bsearch(source, requests->ranges, requests->count,
+					sizeof(*source), compare_key) != NULL;
+}
+
+/* The original source address, into source->lo. */
+static bool get_source(struct nlattr *tuple, struct address_range *source)
+{
+	struct nlattr *parts[CTA_TUPLE_MAX + 1];
+	struct nlattr *ip[CTA_IP_MAX + 1];
+	struct nlattr *address;
+	int len;
+
+	if (nla_parse_nested(parts, CTA_TUPLE_MAX, tuple, NULL) < 0 || parts[CTA_TUPLE_IP] == NULL ||
+	    nla_parse_nested(ip, CTA_IP_MAX, parts[CTA_TUPLE_IP], NULL) < 0)
+		return false;
+	len = ip[CTA_IP_V4_SRC] != NULL ? 4 : 16;
+	address = ip[CTA_IP_V4_SRC] != NULL ? ip[CTA_IP_V4_SRC] : ip[CTA_IP_V6_SRC];
+	if (address == NULL || nla_len(address) != len)
+		return false;
+	*source = (struct address_range){ .family = len == 4 ? AF_INET : AF_INET6 };
+	memcpy(source->lo, nla_data(address), (size_t)len);
+	return true;
+}
+
+/*
+ * conntrack -D, of exactly this entry: tuple and zone name it as the kernel named it, the id
+ * keeps a new entry with the same addresses safe.
+ */
+static void remove_entry(struct conntrack *ct, int family, struct nlattr **tb)
+{
+	static const int named_by[] = { CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID };
+	struct nl_msg *msg = nfnlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE, 0,
+						  (uint8_t)family, 0);
+	int err = msg == NULL ? -NLE_NOMEM : 0;
+
+	for (unsigned i = 0; i < 3 && err == 0; i++) {
+		struct nlattr *attr = tb[named_by[i]];
+		int type = named_by[i] == CTA_TUPLE_ORIG ? CTA_TUPLE_ORIG | NLA_F_NESTED : named_by[i];
+
+		if (attr != NULL)
+			err = nla_put(msg, type, nla_len(attr), nla_data(attr));
+	}
+	if (err == 0)
+		err = nl_send_sync(ct->remove, msg);
+	else
+		nlmsg_free(msg);
+	if (err >= 0)
+		count(ct, 1, 0);
+	else if (err != -NLE_OBJ_NOTFOUND)
+		count(ct, 0, 1);
+}
+
+static int on_entry(struct nl_msg *msg, void *user)
+{
+	struct conntrack *ct = user;
+	struct nlmsghdr *nlh = nlmsg_hdr(msg);
+	struct nlattr *tb[CTA_MAX + 1];
+	struct address_range source;
+
+	if (nlmsg_parse(nlh, sizeof(struct nfgenmsg), tb, CTA_MAX, NULL) < 0 ||
+	    tb[CTA_TUPLE_ORIG] == NULL || tb[CTA_MARK] == NULL || nla_len(tb[CTA_MARK]) < 4 ||
+	    (ntohl(nla_get_u32(tb[CTA_MARK])) & ct->mark_mask) == 0)
+		return NL_OK;
+	if (get_source(tb[CTA_TUPLE_ORIG], &source) && is_requested(ct->current, &source))
+		remove_entry(ct, source.family, tb);
+	return NL_OK;
+}
+
+/* conntrack -L -m BIT/BIT: the kernel leaves the others out */
+static int walk(struct conntrack *ct, uint32_t bit)
+{
+	struct nl_msg *msg = nfnlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
+						  AF_UNSPEC, 0);
+	int err = -NLE_NOMEM;
+
+	if (msg == NULL)
+		return err;
+	if (nla_put_u32(msg, CTA_MARK, htonl(bit)) == 0 &&
+	    nla_put_u32(msg, CTA_MARK_MASK, htonl(bit)) == 0)
+		err = nl_send_auto(ct->list, msg);
+	nlmsg_free(msg);
+	return err < 0 ? err : nl_recvmsgs_default(ct->list);
+}
+
+static struct nl_sock *open_socket(void)
+{
+	struct nl_sock *socket = nl_socket_alloc();
+
+	if (socket == NULL)
+		return NULL;
+	nl_socket_disable_msg_peek(socket);
+	if (nl_socket_set_msg_buf_size(socket, RECEIVE_BYTES) < 0 ||
+	    nl_connect(socket, NETLINK_NETFILTER) < 0) {
+		nl_socket_free(socket);
+		return NULL;
+	}
+	return socket;
+}
+
+/*
+ * One walk for each mark bit, because the kernel filters by equality and a mask; there are few.
+ * The sockets live as long as this: nothing that a failure left unread meets the next one.
+ */
+static void handle(struct conntrack *ct)
+{
+	int err = -NLE_NOMEM;
+
+	tidy(ct->current);
+	ct->list = open_socket();
+	ct->remove = open_socket();
+	if (ct->list != NULL && ct->remove != NULL) {
+		nl_socket_modify_cb(ct->list, NL_CB_VALID, NL_CB_CUSTOM, on_entry, ct);
+		err = 0;
+	}
+	for (uint32_t bit = 1; bit != 0 && err >= 0; bit <<= 1) {
+		if (!(ct->mark_mask & bit))
+			continue;
+		err = walk(ct, bit);
+		/* torn by a change of the table's size: what was not seen runs into its timeout */
+		if (err == -NLE_DUMP_INTR)
+			err = 0;
+	}
+	if (err < 0) {
+		count(ct, 0, 1);
+		log_limited(&ct->limit, LOG_LEVEL_WARNING, "conntrack",
+			    "cannot remove the flows of ended exceptions: %s; they are dropped until they "
+			    "time out", nl_geterror(err));
+	}
+	nl_socket_free(ct->list);
+	nl_socket_free(ct->remove);
+	ct->list = ct->remove = NULL;
+}
+
+static void *run(void *user)
+{
+	struct conntrack *ct = user;
+
+	pthread_mutex_lock(&ct->lock);
+	for (;;) {
+		struct requests *taken = ct->queue;
+
+		if (taken->count == 0 && !taken->all) {
+			if (ct->stop)
+				break;
+			pthread_cond_wait(&ct->wake, &ct->lock);
+			continue;
+		}
+		ct->queue = ct->current;
+		ct->queue->count = 0;
+		ct->queue->all = false;
+		ct->current = taken;
+		pthread_mutex_unlock(&ct->lock);
+		handle(ct);
+		pthread_mutex_lock(&ct->lock);
+	}
+	pthread_mutex_unlock(&ct->lock);
+	return NULL;
+}
+
+static void release(struct conntrack *ct)
+{
+	pthread_cond_destroy(&ct->wake);
+	pthread_mutex_destroy(&ct->lock);
+	free(ct->queue);
+	free(ct->current);
+	free(ct);
+}
+
+/* Signals are the main loop's. */
+static int start_thread(struct conntrack *ct)
+{
+	sigset_t all;
+	sigset_t before;
+	int err;
+
+	sigfillset(&all);
+	err = pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (err != 0)
+		return -err;
+	err = pthread_create(&ct->thread, NULL, run, ct);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -err;
+}
+
+int conntrack_start(uint32_t mark_mask, struct conntrack **ret_conntrack)
+{
+	struct conntrack *ct = calloc(1, sizeof(*ct));
+	int err = -ENOMEM;
+
+	if (ct == NULL)
+		return err;
+	ct->mark_mask = mark_mask;
+	pthread_mutex_init(&ct->lock, NULL);
+	pthread_cond_init(&ct->wake, NULL);
+	ct->queue = calloc(1, sizeof(*ct->queue));
+	ct->current = calloc(1, sizeof(*ct->current));
+	if (ct->queue != NULL && ct->current != NULL)
+		err = start_thread(ct);
+	if (err < 0) {
+		release(ct);
+		return err;
+	}
+	*ret_conntrack = ct;
+	return 0;
+}
+
+void conntrack_stop(struct conntrack *ct)
+{
+	if (ct == NULL)
+		return;
+	pthread_mutex_lock(&ct->lock);
+	ct->stop = true;
+	pthread_cond_signal(&ct->wake);
+	pthread_mutex_unlock(&ct->lock);
+	pthread_join(ct->thread, NULL);
+	release(ct);
+}
+
+void conntrack_forget(struct conntrack *ct, const struct address_range *range)
+{
+	pthread_mutex_lock(&ct->lock);
+	if (range != NULL && !ct->queue->all && ct->queue->count == CONNTRACK_QUEUE_MAX)
+		ct->counters.collapsed++;
+	if (range == NULL || ct->queue->count == CONNTRACK_QUEUE_MAX)
+		ct->queue->all = true;
+	else if (!ct->queue->all)
+		ct->queue->ranges[ct->queue->count++] = *range;
+	pthread_cond_signal(&ct->wake);
+	pthread_mutex_unlock(&ct->lock);
+}
+
+struct conntrack_counters conntrack_counters(struct conntrack *ct)
+{
+	struct conntrack_counters counters;
+
+	pthread_mutex_lock(&ct->lock);
+	counters = ct->counters;
+	pthread_mutex_unlock(&ct->lock);
+	return counters;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Real flows between two network namespaces, their ct marks set by nft, looked at with conntrack(8).
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <unistd.h>
+
+#include "conntrack.h"
+#include "netns.h"
+
+#define MASK 0x0f000000
+/* Ports that nft marks with a path, with something of somebody else's, with both, and not. */
+#define PORT_PINNED 443
+#define PORT_FOREIGN 444
+#define PORT_BOTH 445
+#define PORT_PLAIN 446
+
+static struct conntrack *conntrack;
+static int peer = -1;
+
+static int setup(void **state)
+{
+	(void)state;
+	if (netns_enter() < 0)
+		return -1;
+	peer = netns_add_peer();
+	if (peer < 0)
+		return peer;
+	if (netns_run("nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
+		      " udp dport 443 ct mark set 0x01000000; udp dport 444 ct mark set 0x00f00001;"
+		      " udp dport 445 ct mark set 0x06000007; ct state new accept; }; }'") != 0)
+		return -1;
+	return conntrack_start(MASK, &conntrack);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	conntrack_stop(conntrack);
+	conntrack = NULL;
+	close(peer);
+	return 0;
+}
+
+/* One datagram from the neighbour is a flow. from: its source, which the neighbour gets if need be. */
+static void make_flow(const char *from, uint16_t port)
+{
+	struct sockaddr_in6 to6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct sockaddr_in6 from6 = { .sin6_family = AF_INET6 };
+	struct sockaddr_in to4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in from4 = { .sin_family = AF_INET };
+	bool six = strchr(from, ':') != NULL;
+	const void *to = six ? (const void *)&to6 : &to4;
+	const void *source = six ? (const void *)&from6 : &from4;
+	socklen_t len = six ? sizeof(to6) : sizeof(to4);
+	int fd = netns_peer_socket(peer, six ? AF_INET6 : AF_INET, SOCK_DGRAM);
+
+	assert_true(fd >= 0);
+	assert_int_equal(netns_run("nsenter --net=/proc/%d/fd/%d ip addr replace %s/%d dev peer0 %s",
+				   getpid(), peer, from, six ? 64 : 24, six ? "nodad" : ""), 0);
+	inet_pton(AF_INET6, from, &from6.sin6_addr);
+	inet_pton(AF_INET6, "2001:db8::2", &to6.sin6_addr);
+	inet_pton(AF_INET, from, &from4.sin_addr);
+	inet_pton(AF_INET, "198.51.100.2", &to4.sin_addr);
+	assert_int_equal(bind(fd, source, len), 0);
+	assert_int_equal(sendto(fd, "x", 1, 0, to, len), 1);
+	close(fd);
+}
+
+struct flow {
+	const char *source;
+	uint16_t port;
+};
+
+static bool has_flow(const struct flow *flow)
+{
+	char text[4096];
+
+	assert_int_equal(netns_read(text, sizeof(text), "conntrack -L -f %s -p udp -s %s"
+				    " --dport %u 2>/dev/null",
+				    strchr(flow->source, ':') ? "ipv6" : "ipv4", flow->source, flow->port), 0);
+	return text[0] != '\0';
+}
+
+static bool is_there(void *user)
+{
+	return has_flow(user);
+}
+
+static bool is_gone(void *user)
+{
+	return !has_flow(user);
+}
+
+static const struct flow flows[] = {
+	{ "198.51.100.10", PORT_PINNED }, { "198.51.100.20", PORT_PINNED },
+	{ "198.51.100.10", PORT_BOTH },	  { "198.51.100.10", PORT_FOREIGN },
+	{ "198.51.100.10", PORT_PLAIN },  { "2001:db8::10", PORT_PINNED },
+	{ "2001:db8::20", PORT_PINNED },
+};
+#define FLOWS (sizeof(flows) / sizeof(flows[0]))
+
+static void make_flows(void)
+{
+	for (size_t i = 0; i < FLOWS; i++) {
+		make_flow(flows[i].source, flows[i].port);
+		assert_true(netns_wait(is_there, (void *)&flows[i], 2000));
+	}
+}
+
+static struct address_range range(const char *lo, const char *hi)
+{
+	struct address_range r = { .family = strchr(lo, ':') ? AF_INET6 : AF_INET };
+
+	assert_int_equal(inet_pton(r.family, lo, r.lo), 1);
+	assert_int_equal(inet_pton(r.family, hi, r.hi), 1);
+	return r;
+}
+
+/* bits: which of the flows are left. */
+static void expect_left(unsigned bits)
+{
+	for (size_t i = 0; i < FLOWS; i++)
+		assert_int_equal(has_flow(&flows[i]), bits >> i & 1);
+}
+
+static void test_one_address(void **state)
+{
+	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+
+	(void)state;
+	make_flows();
+	conntrack_forget(conntrack, &r);
+	assert_true(netns_wait(is_gone, (void *)&flows[0], 2000));
+	assert_true(netns_wait(is_gone, (void *)&flows[2], 2000));
+	/* a stranger's mark, an unmarked flow, another address, another family */
+	expect_left(0x7a);
+	assert_int_equal(conntrack_counters(conntrack).removed, 2);
+	assert_int_equal(conntrack_counters(conntrack).failed, 0);
+}
+
+static void test_ranges(void **state)
+{
+	const struct address_range some[] = {
+		range("198.51.100.15", "198.51.100.20"), range("198.51.100.0", "198.51.100.9"),
+		range("2001:db8::", "2001:db8::10"),	 range("198.51.100.18", "198.51.100.19"),
+		range("203.0.113.0", "203.0.113.255"),
+	};
+
+	(void)state;
+	make_flows();
+	for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++)
+		conntrack_forget(conntrack, &some[i]);
+	assert_true(netns_wait(is_gone, (void *)&flows[1], 2000));
+	assert_true(netns_wait(is_gone, (void *)&flows[5], 2000));
+	expect_left(0x5d);
+}
+
+static void test_all_pinned(void **state)
+{
+	(void)state;
+	make_flows();
+	conntrack_forget(conntrack, NULL);
+	/* what was asked for is done before the thread ends */
+	conntrack_stop(conntrack);
+	expect_left(0x18);
+	assert_int_equal(conntrack_start(MASK, &conntrack), 0);
+}
+
+/* The queue is full while the thread is busy at most: then everything pinned goes. */
+static void test_full_queue(void **state)
+{
+	struct address_range r = range("203.0.113.0", "203.0.113.0");
+
+	(void)state;
+	make_flows();
+	for (unsigned i = 0; i < 2000000 && conntrack_counters(conntrack).collapsed == 0; i++) {
+		r.lo[2] = r.hi[2] = (uint8_t)(i >> 8);
+		r.lo[3] = r.hi[3] = (uint8_t)i;
+		conntrack_forget(conntrack, &r);
+	}
+	assert_true(conntrack_counters(conntrack).collapsed > 0);
+	assert_true(netns_wait(is_gone, (void *)&flows[0], 5000));
+	conntrack_stop(conntrack);
+	expect_left(0x18);
+	assert_int_equal(conntrack_start(MASK, &conntrack), 0);
+}
+
+/* An entry in a zone of its own is found and removed; its twin in another, not pinned, stays. */
+static void test_zone(void **state)
+{
+	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+	char text[4096];
+
+	(void)state;
+	assert_int_equal(netns_run("conntrack -I -w 9 -s 198.51.100.10 -d 198.51.100.2 -p udp --sport 5"
+				   " --dport 443 -t 60 -m 0x01000000 >/dev/null 2>&1 &&"
+				   " conntrack -I -w 8 -s 198.51.100.10 -d 198.51.100.2 -p udp --sport 5"
+				   " --dport 443 -t 60 -m 0x1 >/dev/null 2>&1"), 0);
+	conntrack_forget(conntrack, &r);
+	conntrack_stop(conntrack);
+	assert_int_equal(netns_read(text, sizeof(text), "conntrack -L 2>/dev/null"), 0);
+	assert_null(strstr(text, "zone=9"));
+	assert_non_null(strstr(text, "zone=8"));
+	assert_int_equal(conntrack_start(MASK, &conntrack), 0);
+}
+
+/* The thread takes no signal: one sent to the process waits for whoever unblocks it. */
+static void test_signals_blocked(void **state)
+{
+	char blocked[256] = "";
+
+	(void)state;
+	assert_int_equal(netns_read(blocked, sizeof(blocked), "grep -h SigBlk /proc/%d/task/*/status"
+				    " | sort -u | tail -1", getpid()), 0);
+	assert_non_null(strstr(blocked, "fffffff"));
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_one_address),
+		TEST(test_ranges),
+		TEST(test_all_pinned),
+		TEST(test_full_queue),
+		TEST(test_zone),
+		TEST(test_signals_blocked),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

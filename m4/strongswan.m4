@@ -54,7 +54,7 @@ AC_PATH_PROG([SWANCTL], [swanctl], [], [$PATH:/usr/sbin:/usr/local/sbin:/sbin])
 AC_MSG_CHECKING([the installed strongSwan release])
 STRONGSWAN_VERSION=
 AS_IF([test -n "$SWANCTL"],
-	[STRONGSWAN_VERSION=`"$SWANCTL" --version 2>/dev/null | sed -n 's/^strongSwan \(@<:@0-9@:>@@<:@0-9.@:>@*\) .*/\1/p'`])
+	[STRONGSWAN_VERSION=`"$SWANCTL" --version 2>/dev/null | sed -n "s/^strongSwan.* \\(@<:@0-9@:>@@<:@0-9.@:>@*\\).*/\\1/p"`])
 AS_IF([test -z "$STRONGSWAN_VERSION"],
 	[AC_MSG_ERROR([cannot tell the installed strongSwan release: "swanctl --version" does not say it. On Debian: apt-get install strongswan-swanctl])])
 AC_MSG_RESULT([$STRONGSWAN_VERSION])
@@ -76,7 +76,7 @@ AS_IF([test -z "$STRONGSWAN_SOURCE"],
 	[AC_MSG_ERROR([strongSwan's source is not there: give --with-strongswan-source=DIR, the unpacked source of release $STRONGSWAN_VERSION. ./quickstart build fetches it; by hand on Debian: apt-get source --download-only --tar-only strongswan])])
 AC_MSG_RESULT([$STRONGSWAN_SOURCE])
 AC_MSG_CHECKING([that it is of the installed release])
-strongswan_source_version=`sed -n 's/^AC_INIT(\@<:@strongSwan\@:>@, *\@<:@\(@<:@^]]*\)\@:>@.*/\1/p' "$STRONGSWAN_SOURCE/configure.ac"`
+strongswan_source_version=`sed -n 's/^AC@<:@_@:>@INIT(@<:@@<:@@:>@strongSwan@<:@@:>@@:>@, *@<:@@<:@@:>@\(@<:@0-9.@:>@*\).*/\1/p' "$STRONGSWAN_SOURCE/configure.ac"`
 AS_IF([test "x$strongswan_source_version" != "x$STRONGSWAN_VERSION"],
 	[AC_MSG_ERROR([the source in $STRONGSWAN_SOURCE is strongSwan ${strongswan_source_version:-of an unknown release}, but $STRONGSWAN_VERSION is installed. A plugin must be built from the release that loads it])])
 AC_MSG_RESULT([yes])

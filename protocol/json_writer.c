@@ -182,6 +182,12 @@ void json_bool(struct json_writer *w, const char *key, bool value)
 	put(w, value ? "true" : "false", value ? 4 : 5);
 }
 
+void json_raw(struct json_writer *w, const char *key, const char *json, size_t len)
+{
+	begin_value(w, key);
+	put(w, json, len);
+}
+
 void json_spi(struct json_writer *w, const char *key, uint32_t spi)
 {
 	char text[8];

@@ -36,6 +36,8 @@ void json_string(struct json_writer *w, const char *key, const char *value);
 void json_uint(struct json_writer *w, const char *key, uint64_t value);
 void json_int(struct json_writer *w, const char *key, int64_t value);
 void json_bool(struct json_writer *w, const char *key, bool value);
+/* A value that is JSON already. */
+void json_raw(struct json_writer *w, const char *key, const char *json, size_t len);
 /* An SPI: a string of 8 lower-case hex digits, as charon and `ip xfrm` print it. */
 void json_spi(struct json_writer *w, const char *key, uint32_t spi);
 /* RFC 3339, UTC, microseconds: "2026-01-31T12:00:00.000001Z"; usec since the epoch. */

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "elements.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#define NONE INT64_MIN /* neither an expiry nor 0, "for ever" */
+/* Two expiries this close are one: the kernel keeps a remaining time in jiffies. */
+#define SAME_EXPIRY_US 2000000
+
+enum queue { QUEUE_NONE, QUEUE_WITHDRAW, QUEUE_GRANT };
+
+struct entry {
+	struct element_key key;
+	int64_t want; /* expiry, 0 for ever, NONE */
+	int64_t have;
+	uint32_t plan;
+	bool seen;
+	uint8_t queue;
+	struct entry *prev, *next;
+	UT_hash_handle hh;
+};
+
+struct elements {
+	struct entry *entries;
+	struct entry *withdraw, *grant;
+	size_t wanted;
+	uint32_t plan;
+	uint64_t wrong;
+};
+
+struct elements *elements_new(void)
+{
+	return calloc(1, sizeof(struct elements));
+}
+
+void elements_free(struct elements *elements)
+{
+	struct entry *entry, *next;
+
+	if (!elements)
+		return;
+	HASH_ITER(hh, elements->entries, entry, next) {
+		HASH_DELETE(hh, elements->entries, entry);
+		free(entry);
+	}
+	free(elements);
+}
+
+static struct entry *find(struct elements *elements, const struct element_key *key)
+{
+	struct entry *entry;
+
+	HASH_FIND(hh, elements->entries, key, sizeof(*key), entry);
+	return entry;
+}
+
+static struct entry *find_or_add(struct elements *elements, const struct element_key *key)
+{
+	struct entry *entry = find(elements, key);
+
+	if (entry)
+		return entry;
+	entry = calloc(1, sizeof(*entry));
+	if (!entry)
+		return NULL;
+	entry->key = *key;
+	entry->want = entry->have = NONE;
+	HASH_ADD(hh, elements->entries, key, sizeof(entry->key), entry);
+	return entry;
+}
+
+static bool same_expiry(int64_t a, int64_t b)
+{
+	if (a == b)
+		return true;
+	if (a == NONE || b == NONE || a == 0 || b == 0)
+		return false;
+	return llabs((long long)(a - b)) <= SAME_EXPIRY_US;
+}
+
+static void dequeue(struct elements *elements, struct entry *entry)
+{
+	if (entry->queue == QUEUE_WITHDRAW)
+		DL_DELETE(elements->withdraw, entry);
+	else if (entry->queue == QUEUE_GRANT)
+		DL_DELETE(elements->grant, entry);
+	entry->queue = QUEUE_NONE;
+}
+
+/* Put an entry where its difference belongs; one without a difference or a use is dropped. */
+static void classify(struct elements *elements, struct entry *entry)
+{
+	dequeue(elements, entry);
+	if (entry->want == NONE && entry->have == NONE) {
+		HASH_DELETE(hh, elements->entries, entry);
+		free(entry);
+	} else if (entry->want == NONE) {
+		entry->queue = QUEUE_WITHDRAW;
+		DL_APPEND(elements->withdraw, entry);
+	} else if (!same_expiry(entry->want, entry->have)) {
+		entry->queue = QUEUE_GRANT;
+		DL_APPEND(elements->grant, entry);
+	}
+}
+
+bool elements_want(struct elements *elements, const struct element_key *key, int64_t expires_us)
+{
+	struct entry *entry = find_or_add(elements, key);
+	bool news;
+
+	if (!entry)
+		return false;
+	entry->plan = elements->plan;
+	news = entry->want == NONE;
+	if (entry->want == expires_us)
+		return false;
+	elements->wanted += news;
+	entry->want = expires_us;
+	classify(elements, entry);
+	return news;
+}
+
+bool elements_unwant(struct elements *elements, const struct element_key *key)
+{
+	struct entry *entry = find(elements, key);
+
+	if (!entry || entry->want == NONE)
+		return false;
+	entry->want = NONE;
+	elements->wanted--;
+	classify(elements, entry);
+	return true;
+}
+
+void elements_plan_begin(struct elements *elements)
+{
+	elements->plan++;
+}
+
+void elements_plan_end(struct elements *elements)
+{
+	struct entry *entry, *next;
+
+	HASH_ITER(hh, elements->entries, entry, next) {
+		if (entry->want == NONE || entry->plan == elements->plan)
+			continue;
+		entry->want = NONE;
+		elements->wanted--;
+		classify(elements, entry);
+	}
+}
+
+void elements_observe_begin(struct elements *elements)
+{
+	struct entry *entry, *next;
+
+	elements->wrong = 0;
+	HASH_ITER(hh, elements->entries, entry, next)
+		entry->seen = false;
+}
+
+void elements_observe(struct elements *elements, const struct element *element)
+{
+	struct entry *entry = find_or_add(elements, &element->key);
+
+	if (!entry)
+		return;
+	elements->wrong += entry->have == NONE;
+	entry->seen = true;
+	entry->have = element->expires_us;
+	classify(elements, entry);
+}
+
+void elements_observe_end(struct elements *elements, uint64_t *ret_wrong)
+{
+	struct entry *entry, *next;
+
+	HASH_ITER(hh, elements->entries, entry, next) {
+		if (entry->seen || entry->have == NONE)
+			continue;
+		elements->wrong++;
+		entry->have = NONE;
+		classify(elements, entry);
+	}
+	*ret_wrong = elements->wrong;
+}
+
+/* The kernel has removed what has expired; asking it to would fail the whole batch. */
+static bool expired(const struct entry *entry, int64_t now_us)
+{
+	return entry->have != NONE && entry->have != 0 && entry->have <= now_us;
+}
+
+static void add_removal(struct element_batch *batch, const struct entry *entry)
+{
+	batch->removals[batch->removal_count++] =
+		(struct element){ .key = entry->key, .expires_us = entry->have };
+}
+
+static void batch_withdrawals(struct elements *elements, size_t max, int64_t now_us,
+			      struct element_batch *batch)
+{
+	struct entry *entry, *next;
+
+	DL_FOREACH_SAFE (elements->withdraw, entry, next) {
+		if (batch->removal_count == max)
+			return;
+		if (expired(entry, now_us)) {
+			entry->have = NONE;
+			classify(elements, entry);
+		} else {
+			add_removal(batch, entry);
+		}
+	}
+}
+
+static void batch_grants(struct elements *elements, size_t max, int64_t now_us,
+			 struct element_batch *batch)
+{
+	struct entry *entry, *next;
+
+	DL_FOREACH_SAFE (elements->grant, entry, next) {
+		if (batch->removal_count + batch->addition_count + 2 > max)
+			return;
+		if (expired(entry, now_us))
+			entry->have = NONE;
+		if (entry->have != NONE)
+			add_removal(batch, entry);
+		batch->additions[batch->addition_count++] =
+			(struct element){ .key = entry->key, .expires_us = entry->want };
+	}
+}
+
+size_t elements_next_batch(struct elements *elements, size_t max, int64_t now_us,
+			   struct element_batch *batch)
+{
+	batch->removal_count = batch->addition_count = 0;
+	batch_withdrawals(elements, max, now_us, batch);
+	batch_grants(elements, max, now_us, batch);
+	return batch->removal_count + batch->addition_count;
+}
+
+static void set_have(struct elements *elements, const struct element_key *key, int64_t have)
+{
+	struct entry *entry = find(elements, key);
+
+	if (!entry)
+		return;
+	entry->have = have;
+	classify(elements, entry);
+}
+
+void elements_committed(struct elements *elements, const struct element_batch *batch)
+{
+	for (size_t i = 0; i < batch->removal_count; i++)
+		set_have(elements, &batch->removals[i].key, NONE);
+	for (size_t i = 0; i < batch->addition_count; i++)
+		set_have(elements, &batch->additions[i].key, batch->additions[i].expires_us);
+}
+
+size_t elements_wanted(const struct elements *elements)
+{
+	return elements->wanted;
+}

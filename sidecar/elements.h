@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The elements the kernel shall hold and those it was last seen to hold, compared by value. The
+ * difference comes out in batches, withdrawals first. No I/O: steering.c carries the batches to
+ * the kernel and reports back. One thread.
+ */
+#ifndef TENANT_STEER_ELEMENTS_H
+#define TENANT_STEER_ELEMENTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "element.h"
+
+struct elements;
+
+struct elements *elements_new(void); /* NULL: no memory */
+void elements_free(struct elements *elements);
+
+/* Desire an element (expires_us 0: for ever) or no longer. Return whether that was news. */
+bool elements_want(struct elements *elements, const struct element_key *key, int64_t expires_us);
+bool elements_unwant(struct elements *elements, const struct element_key *key);
+
+/* Say the whole desired set anew: what is not wanted between begin and end is unwanted. */
+void elements_plan_begin(struct elements *elements);
+void elements_plan_end(struct elements *elements);
+
+/*
+ * Say what the kernel holds: begin, each element, end. Without a call in between the kernel is
+ * taken to be empty. *ret_wrong counts elements that were there and unknown or missing and
+ * thought to be there.
+ */
+void elements_observe_begin(struct elements *elements);
+void elements_observe(struct elements *elements, const struct element *element);
+void elements_observe_end(struct elements *elements, uint64_t *ret_wrong);
+
+/*
+ * The next batch of at most max removals and additions together. Withdrawals of the whole
+ * difference come before the first grant; a changed expiry is a removal and an addition in one
+ * batch. now_us: wall clock; what has expired by then is gone from the kernel by itself.
+ * Returns how many there are; 0 when kernel and desire agree.
+ */
+struct element_batch {
+	struct element *removals, *additions; /* room for max each, the caller's */
+	size_t removal_count, addition_count;
+};
+size_t elements_next_batch(struct elements *elements, size_t max, int64_t now_us,
+			   struct element_batch *batch);
+
+/* The kernel took the batch. (If it did not: observe again, then ask for the next batch.) */
+void elements_committed(struct elements *elements, const struct element_batch *batch);
+
+/* How many are wanted. */
+size_t elements_wanted(const struct elements *elements);
+
+#endif

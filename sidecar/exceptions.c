@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "exceptions.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <utlist.h>
+
+#include "log.h"
+
+struct active {
+	uint64_t id;
+	int64_t expires_at_us; /* 0: never */
+	struct tenant *tenant;
+	int profile; /* index, or -1: no such profile now */
+	char profile_name[SETTINGS_NAME_MAX + 1];
+	struct active *prev, *next;
+};
+
+/* An end that the disk has not taken yet. */
+struct ending {
+	uint64_t id;
+	int64_t at_us;
+	char by[STORE_TEXT_MAX];
+	char reason[STORE_TEXT_MAX];
+	struct ending *next;
+};
+
+struct exceptions {
+	struct model *model;
+	const struct settings *settings;
+	struct store *store;
+	struct active *active;
+	struct ending *endings;
+	unsigned count;
+	char error[SETTINGS_ERROR_MAX]; /* of the store; "": in order */
+};
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+struct exceptions *exceptions_new(struct model *model)
+{
+	struct exceptions *exceptions = calloc(1, sizeof(*exceptions));
+
+	if (exceptions)
+		exceptions->model = model;
+	return exceptions;
+}
+
+/* The model's exemption of a tenant is what the active exceptions say, nothing else. */
+static void drop_active(struct exceptions *exceptions, struct active *active)
+{
+	struct tenant *tenant = active->tenant;
+
+	DL_DELETE(exceptions->active, active);
+	exceptions->count--;
+	tenant->exception_count--;
+	if (active->profile >= 0)
+		model_set_exempt(exceptions->model, tenant, (unsigned)active->profile, 0);
+	model_touch(exceptions->model, tenant);
+	free(active);
+}
+
+static void drop_all(struct exceptions *exceptions)
+{
+	struct active *active, *next;
+
+	DL_FOREACH_SAFE (exceptions->active, active, next)
+		drop_active(exceptions, active);
+}
+
+static int add_active(struct exceptions *exceptions, const struct exception *exception)
+{
+	struct tenant *tenant = model_tenant(exceptions->model, exception->tenant);
+	struct active *active = calloc(1, sizeof(*active));
+
+	if (!tenant || !active) {
+		free(active);
+		return -ENOMEM;
+	}
+	active->id = exception->id;
+	active->expires_at_us = exception->expires_at_us;
+	active->tenant = tenant;
+	active->profile = settings_profile_index(exceptions->settings, exception->profile);
+	strcpy(active->profile_name, exception->profile);
+	tenant->exception_count++;
+	DL_APPEND(exceptions->active, active);
+	exceptions->count++;
+	if (active->profile >= 0)
+		model_set_exempt(exceptions->model, tenant, (unsigned)active->profile,
+				 exception->expires_at_us ? exception->expires_at_us
+							  : EXEMPT_FOREVER);
+	return 0;
+}
+
+static bool is_ending(const struct exceptions *exceptions, uint64_t id)
+{
+	const struct ending *ending;
+
+	LL_FOREACH (exceptions->endings, ending)
+		if (ending->id == id)
+			return true;
+	return false;
+}
+
+static void queue_ending(struct exceptions *exceptions, uint64_t id, const char *by,
+			 const char *reason)
+{
+	struct ending *ending = calloc(1, sizeof(*ending));
+
+	if (!ending) {
+		log_error("exceptions", "no memory: the end of exception %llu is not on disk",
+			  (unsigned long long)id);
+		return;
+	}
+	ending->id = id;
+	ending->at_us = now_us();
+	snprintf(ending->by, sizeof(ending->by), "%s", by);
+	snprintf(ending->reason, sizeof(ending->reason), "%s", reason);
+	LL_APPEND(exceptions->endings, ending);
+}
+
+static void load_one(const struct exception *exception, void *user)
+{
+	struct exceptions *exceptions = user;
+
+	if (is_ending(exceptions, exception->id))
+		return;
+	if (exception->expires_at_us && exception->expires_at_us <= now_us()) {
+		queue_ending(exceptions, exception->id, "steerd", "expired");
+		return;
+	}
+	if (exceptions->count >= EXCEPTIONS_MAX || add_active(exceptions, exception) < 0) {
+		log_error("exceptions", "no room for exception %llu of \"%s\", enforcing it",
+			  (unsigned long long)exception->id, exception->tenant);
+		return;
+	}
+	if (settings_profile_index(exceptions->settings, exception->profile) < 0)
+		log_warning("exceptions",
+			    "exception %llu of \"%s\" names profile \"%s\", which steerd.conf does not "
+			    "have, enforcing it",
+			    (unsigned long long)exception->id, exception->tenant, exception->profile);
+}
+
+static int fail(struct exceptions *exceptions, int r, const char *doing, const char *why)
+{
+	snprintf(exceptions->error, sizeof(exceptions->error), "cannot %s %s: %s", doing,
+		 exceptions->settings->sqlite, why);
+	log_error("store", "%s", exceptions->error);
+	return r;
+}
+
+int exceptions_load(struct exceptions *exceptions, const struct settings *settings)
+{
+	const char *why = "";
+	int r;
+
+	drop_all(exceptions);
+	exceptions->settings = settings;
+	store_close(exceptions->store);
+	exceptions->store = NULL;
+	exceptions->error[0] = '\0';
+	r = store_open(settings->sqlite, &exceptions->store, &why);
+	if (r < 0)
+		return fail(exceptions, r, "use", why);
+	r = store_each_active(exceptions->store, load_one, exceptions);
+	if (r < 0) {
+		drop_all(exceptions);
+		return fail(exceptions, r, "read", store_error(exceptions->store));
+	}
+	return 0;
+}
+
+/* A file whose contents cannot be trusted grants nothing. */
+static int note_store(struct exceptions *exceptions, int r, const char *doing)
+{
+	if (r == 0 || r == -EEXIST || r == -ENOENT) {
+		exceptions->error[0] = '\0';
+		return r;
+	}
+	fail(exceptions, r, doing, store_error(exceptions->store));
+	if (store_damaged(exceptions->store)) {
+		log_error("store", "the database is damaged, enforcing for every tenant");
+		drop_all(exceptions);
+	}
+	return r;
+}
+
+static int check_lifetime(const struct exceptions *exceptions, int profile,
+			  const struct exception *exception, const char **ret_error)
+{
+	static char error[160];
+	const int64_t max = exceptions->settings->profiles[profile].max_lifetime_s;
+
+	if (!max || (exception->expires_at_us &&
+		     exception->expires_at_us - exception->granted_at_us <= max * 1000000))
+		return 0;
+	snprintf(error, sizeof(error),
+		 "profile \"%s\" allows exceptions of at most %lld days; give --expires",
+		 exception->profile, (long long)(max / 86400));
+	*ret_error = error;
+	return -EINVAL;
+}
+
+int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
+		     const char **ret_error)
+{
+	int profile = settings_profile_index(exceptions->settings, exception->profile);
+	int r;
+
+	exception->granted_at_us = now_us();
+	if (profile < 0) {
+		*ret_error = "there is no such profile; steerctl profiles lists them";
+		return -EINVAL;
+	}
+	r = check_lifetime(exceptions, profile, exception, ret_error);
+	if (r < 0)
+		return r;
+	*ret_error = exceptions->error;
+	if (!exceptions->store)
+		return -EUCLEAN;
+	if (exceptions->count >= EXCEPTIONS_MAX) {
+		*ret_error = "too many exceptions are active";
+		return -ENOSPC;
+	}
+	r = note_store(exceptions, store_grant(exceptions->store, exception, &exception->id), "write");
+	if (r == -EEXIST)
+		*ret_error = "this tenant has an active exception for this profile already";
+	if (r == 0)
+		r = add_active(exceptions, exception);
+	return r;
+}
+
+unsigned exceptions_revoke(struct exceptions *exceptions, const char *tenant, const char *profile,
+			   const char *by, const char *reason, struct revoked *ret_revoked)
+{
+	struct active *active, *next;
+	unsigned count = 0;
+
+	DL_FOREACH_SAFE (exceptions->active, active, next) {
+		if (strcmp(active->tenant->name, tenant) ||
+		    (profile && strcmp(active->profile_name, profile)) ||
+		    count == SETTINGS_PROFILES_MAX)
+			continue;
+		ret_revoked[count].id = active->id;
+		strcpy(ret_revoked[count++].profile, active->profile_name);
+		queue_ending(exceptions, active->id, by, reason);
+		drop_active(exceptions, active);
+	}
+	return count;
+}
+
+int exceptions_settle(struct exceptions *exceptions)
+{
+	while (exceptions->endings) {
+		struct ending *ending = exceptions->endings;
+		int r = exceptions->store ? store_end(exceptions->store, ending->id, ending->at_us,
+						      ending->by, ending->reason)
+					  : -EUCLEAN;
+
+		if (exceptions->store)
+			r = note_store(exceptions, r, "write");
+		if (r < 0 && r != -ENOENT)
+			return r;
+		LL_DELETE(exceptions->endings, ending);
+		free(ending);
+	}
+	return 0;
+}
+
+void exceptions_expire(struct exceptions *exceptions, int64_t now,
+		       void (*each)(void *user, const char *tenant, const char *profile, uint64_t id),
+		       void *user)
+{
+	struct active *active, *next;
+
+	DL_FOREACH_SAFE (exceptions->active, active, next) {
+		if (!active->expires_at_us || active->expires_at_us > now)
+			continue;
+		each(user, active->tenant->name, active->profile_name, active->id);
+		queue_ending(exceptions, active->id, "steerd", "expired");
+		drop_active(exceptions, active);
+	}
+}
+
+int exceptions_each(struct exceptions *exceptions, bool all,
+		    void (*each)(const struct exception *, void *), void *user)
+{
+	int r = exceptions->store ? store_each_active(exceptions->store, each, user) : -EUCLEAN;
+
+	if (r == 0 && all)
+		r = store_each_ended(exceptions->store, EXCEPTIONS_ENDED_MAX, each, user);
+	return r;
+}
+
+unsigned exceptions_count(const struct exceptions *exceptions)
+{
+	return exceptions->count;
+}
+
+const char *exceptions_store_error(const struct exceptions *exceptions)
+{
+	return *exceptions->error ? exceptions->error : NULL;
+}
+
+void exceptions_free(struct exceptions *exceptions)
+{
+	struct ending *ending, *next;
+
+	if (!exceptions)
+		return;
+	drop_all(exceptions);
+	LL_FOREACH_SAFE (exceptions->endings, ending, next)
+		free(ending);
+	store_close(exceptions->store);
+	free(exceptions);
+}

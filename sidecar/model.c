@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "model.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <utlist.h>
+
+#include "log.h"
+
+void model_init(struct model *model, size_t max, const struct model_callbacks *callbacks, void *user)
+{
+	*model = (struct model){ .max = max, .call = *callbacks, .user = user };
+}
+
+struct tenant *model_find_tenant(struct model *model, const char *name)
+{
+	struct tenant *tenant;
+
+	HASH_FIND_STR(model->tenants, name, tenant);
+	return tenant;
+}
+
+struct tenant *model_tenant(struct model *model, const char *name)
+{
+	struct tenant *tenant = model_find_tenant(model, name);
+
+	if (tenant)
+		return tenant;
+	tenant = calloc(1, sizeof(*tenant));
+	if (!tenant)
+		return NULL;
+	strncpy(tenant->name, name, TENANT_NAME_MAX);
+	HASH_ADD_STR(model->tenants, name, tenant);
+	return tenant;
+}
+
+struct child_sa *model_find_spi(struct model *model, uint32_t spi)
+{
+	struct child_sa *child;
+
+	HASH_FIND(hh_spi, model->spis, &spi, sizeof(spi), child);
+	return child;
+}
+
+static struct child_sa *find_child(struct model *model, uint32_t child_id)
+{
+	struct child_sa *child;
+
+	HASH_FIND(hh, model->children, &child_id, sizeof(child_id), child);
+	return child;
+}
+
+struct child_sa *model_find_ike(struct model *model, uint32_t ike_id)
+{
+	struct child_sa *child;
+
+	HASH_FIND(hh_ike, model->ikes, &ike_id, sizeof(ike_id), child);
+	return child;
+}
+
+/*
+ * The ike and spi indexes hold lists: the hash has the head, utlist links the rest. The head
+ * changes when it leaves, so it is taken out of the hash and the new one put in.
+ */
+static void link_ike(struct model *model, struct child_sa *child)
+{
+	struct child_sa *head = model_find_ike(model, child->ike_id), *old = head;
+
+	if (old)
+		HASH_DELETE(hh_ike, model->ikes, old);
+	DL_PREPEND2(head, child, ike_prev, ike_next);
+	HASH_ADD(hh_ike, model->ikes, ike_id, sizeof(head->ike_id), head);
+}
+
+static void unlink_ike(struct model *model, struct child_sa *child)
+{
+	struct child_sa *head = model_find_ike(model, child->ike_id);
+
+	HASH_DELETE(hh_ike, model->ikes, head);
+	DL_DELETE2(head, child, ike_prev, ike_next);
+	if (head)
+		HASH_ADD(hh_ike, model->ikes, ike_id, sizeof(head->ike_id), head);
+}
+
+static void link_spi(struct model *model, struct child_sa *child)
+{
+	struct child_sa *head = model_find_spi(model, child->spi_in), *old = head;
+
+	if (old)
+		HASH_DELETE(hh_spi, model->spis, old);
+	DL_PREPEND2(head, child, spi_prev, spi_next);
+	HASH_ADD(hh_spi, model->spis, spi_in, sizeof(head->spi_in), head);
+}
+
+static void unlink_spi(struct model *model, struct child_sa *child)
+{
+	struct child_sa *head = model_find_spi(model, child->spi_in);
+
+	HASH_DELETE(hh_spi, model->spis, head);
+	DL_DELETE2(head, child, spi_prev, spi_next);
+	if (head)
+		HASH_ADD(hh_spi, model->spis, spi_in, sizeof(head->spi_in), head);
+}
+
+static void link_tenant(struct tenant *tenant, struct child_sa *child)
+{
+	child->tenant = tenant;
+	DL_PREPEND2(tenant->children, child, tenant_prev, tenant_next);
+	tenant->child_count++;
+}
+
+/* The object stays until model_each_touched(): its last withdrawal is still to be reported. */
+static void unlink_tenant(struct model *model, struct child_sa *child)
+{
+	struct tenant *tenant = child->tenant;
+
+	model_set_steered(model, child, false);
+	DL_DELETE2(tenant->children, child, tenant_prev, tenant_next);
+	tenant->child_count--;
+	child->tenant = NULL;
+	model_touch(model, tenant);
+}
+
+static void free_texts(struct child_sa *child)
+{
+	free(child->identity);
+	free(child->identity_source);
+	free(child->connection);
+	free(child->name);
+	free(child->remote_host);
+	free(child->reason);
+	free(child->ranges);
+}
+
+static void remove_child(struct model *model, struct child_sa *child)
+{
+	uint32_t spi = child->spi_in;
+
+	model->call.leaving(model->user, child);
+	HASH_DELETE(hh, model->children, child);
+	unlink_ike(model, child);
+	unlink_spi(model, child);
+	unlink_tenant(model, child);
+	model->child_count--;
+	free_texts(child);
+	free(child);
+	model->call.changed(model->user, spi);
+}
+
+/* Keep the old text when an event does not say it anew. */
+static int set_text(char **text, const char *value)
+{
+	char *copy;
+
+	if ((*text && !value) || (*text && value && !strcmp(*text, value)))
+		return 0;
+	copy = strdup(value ? value : "");
+	if (!copy)
+		return -ENOMEM;
+	free(*text);
+	*text = copy;
+	return 0;
+}
+
+static int set_texts(struct child_sa *child, const struct event *ev)
+{
+	if (set_text(&child->identity, ev->identity) ||
+	    set_text(&child->identity_source, ev->identity_source) ||
+	    set_text(&child->connection, ev->connection) || set_text(&child->name, ev->child) ||
+	    set_text(&child->remote_host, ev->remote_host) || set_text(&child->reason, ev->reason))
+		return -ENOMEM;
+	return 0;
+}
+
+static void fill_host_bits(uint8_t *bytes, unsigned len, unsigned prefix, bool ones)
+{
+	for (unsigned bit = prefix; bit < len * 8; bit++) {
+		uint8_t mask = (uint8_t)(0x80 >> bit % 8);
+
+		bytes[bit / 8] = (uint8_t)(ones ? bytes[bit / 8] | mask : bytes[bit / 8] & ~mask);
+	}
+}
+
+static int parse_prefix(const char *text, unsigned max, unsigned *ret_prefix)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (end == text || *end || value > max)
+		return -EINVAL;
+	*ret_prefix = (unsigned)value;
+	return 0;
+}
+
+static int parse_address(const char *text, int family, uint8_t bytes[16])
+{
+	return inet_pton(family, text, bytes) == 1 ? 0 : -EINVAL;
+}
+
+int model_parse_ts(const char *text, struct address_range *ret_range)
+{
+	char copy[128], *at;
+	struct address_range range = { .family = strchr(text, ':') ? AF_INET6 : AF_INET };
+	const unsigned len = range.family == AF_INET ? 4 : 16;
+	unsigned prefix = len * 8;
+
+	if (strlen(text) >= sizeof(copy))
+		return -EINVAL;
+	strcpy(copy, text);
+	copy[strcspn(copy, "[|")] = '\0';
+	at = strstr(copy, "..");
+	if (at) {
+		*at = '\0';
+		if (parse_address(at + 2, range.family, range.hi) ||
+		    parse_address(copy, range.family, range.lo))
+			return -EINVAL;
+		if (memcmp(range.lo, range.hi, len) > 0)
+			return -EINVAL;
+		*ret_range = range;
+		return 0;
+	}
+	at = strchr(copy, '/');
+	if (at) {
+		*at = '\0';
+		if (parse_prefix(at + 1, len * 8, &prefix))
+			return -EINVAL;
+	}
+	if (parse_address(copy, range.family, range.lo))
+		return -EINVAL;
+	memcpy(range.hi, range.lo, sizeof(range.hi));
+	fill_host_bits(range.lo, len, prefix, false);
+	fill_host_bits(range.hi, len, prefix, true);
+	*ret_range = range;
+	return 0;
+}
+
+bool model_range_holds(const struct address_range *range, const struct address *address)
+{
+	const unsigned len = range->family == AF_INET ? 4 : 16;
+
+	return range->family == address->family && memcmp(range->lo, address->bytes, len) <= 0 &&
+	       memcmp(address->bytes, range->hi, len) <= 0;
+}
+
+static int set_ranges(struct child_sa *child, const struct event *ev)
+{
+	struct address_range *ranges;
+
+	if (!ev->remote_ts_count)
+		return 0;
+	ranges = calloc(ev->remote_ts_count, sizeof(*ranges));
+	if (!ranges)
+		return -ENOMEM;
+	free(child->ranges);
+	child->ranges = ranges;
+	child->range_count = 0;
+	child->ranges_unknown = false;
+	for (unsigned i = 0; i < ev->remote_ts_count; i++) {
+		if (model_parse_ts(ev->remote_ts[i], &ranges[child->range_count]) == 0)
+			child->range_count++;
+		else
+			child->ranges_unknown = true;
+	}
+	return 0;
+}
+
+static struct child_sa *add_child(struct model *model, const struct event *ev)
+{
+	struct tenant *tenant = model_tenant(model, ev->tenant ? ev->tenant : "");
+	struct child_sa *child = calloc(1, sizeof(*child));
+
+	if (!tenant || !child) {
+		free(child);
+		return NULL;
+	}
+	child->child_id = ev->child_id;
+	child->ike_id = ev->ike_id;
+	child->spi_in = ev->spi_in;
+	HASH_ADD(hh, model->children, child_id, sizeof(child->child_id), child);
+	link_ike(model, child);
+	link_spi(model, child);
+	link_tenant(tenant, child);
+	model->child_count++;
+	return child;
+}
+
+/* Bring the keys of a known child SA up to date; each may change by a rekey or a new identity. */
+static int move_child(struct model *model, struct child_sa *child, const struct event *ev)
+{
+	struct tenant *tenant = model_tenant(model, ev->tenant ? ev->tenant : "");
+
+	if (!tenant)
+		return -ENOMEM;
+	if (tenant != child->tenant) {
+		unlink_tenant(model, child);
+		link_tenant(tenant, child);
+	}
+	if (child->ike_id != ev->ike_id) {
+		unlink_ike(model, child);
+		child->ike_id = ev->ike_id;
+		link_ike(model, child);
+	}
+	if (child->spi_in != ev->spi_in) {
+		uint32_t old = child->spi_in;
+
+		unlink_spi(model, child);
+		child->spi_in = ev->spi_in;
+		link_spi(model, child);
+		model->call.changed(model->user, old);
+	}
+	return 0;
+}
+
+static int update_child(struct model *model, const struct event *ev)
+{
+	struct child_sa *child = find_child(model, ev->child_id);
+	int r = 0;
+
+	if (!child && model->child_count >= model->max) {
+		model->refused++;
+		model->incomplete = true;
+		return -ENOSPC;
+	}
+	if (child)
+		r = move_child(model, child, ev);
+	else
+		child = add_child(model, ev);
+	if (!child || r < 0 || set_texts(child, ev) || set_ranges(child, ev)) {
+		/* Half known is unknown, and unknown is enforced. */
+		if (child)
+			remove_child(model, child);
+		return -ENOMEM;
+	}
+	child->spi_out = ev->spi_out;
+	child->reqid = ev->reqid;
+	child->seq = ev->seq;
+	child->up = child->up || ev->type != EVENT_CHILD_INSTALLING;
+	child->snapshot_round = model->round;
+	model->call.changed(model->user, child->spi_in);
+	return 0;
+}
+
+static void end_child(struct model *model, const struct event *ev)
+{
+	struct child_sa *child = find_child(model, ev->child_id);
+
+	/* A "down" that names an SPI the child SA no longer has was superseded by a rekey. */
+	if (child && child->spi_in == ev->spi_in)
+		remove_child(model, child);
+}
+
+static int update_ike(struct model *model, const struct event *ev)
+{
+	uint32_t id = ev->old_ike_id ? ev->old_ike_id : ev->ike_id;
+	struct child_sa *child, *next;
+
+	for (child = model_find_ike(model, id); child; child = next) {
+		next = child->ike_next;
+		if (set_text(&child->remote_host, ev->remote_host))
+			return -ENOMEM;
+		if (child->ike_id != ev->ike_id) {
+			unlink_ike(model, child);
+			child->ike_id = ev->ike_id;
+			link_ike(model, child);
+		}
+		child->seq = ev->seq;
+	}
+	return 0;
+}
+
+int model_apply(struct model *model, const struct event *ev)
+{
+	switch (ev->type) {
+	case EVENT_CHILD_INSTALLING:
+	case EVENT_CHILD_UP:
+	case EVENT_CHILD_REKEY:
+		return update_child(model, ev);
+	case EVENT_CHILD_DOWN:
+		end_child(model, ev);
+		return 0;
+	case EVENT_IKE_UPDATE:
+		return update_ike(model, ev);
+	default:
+		return 0;
+	}
+}
+
+void model_snapshot_begin(struct model *model)
+{
+	model->round++;
+	model->incomplete = false;
+}
+
+void model_snapshot_end(struct model *model)
+{
+	struct child_sa *child, *next;
+
+	HASH_ITER(hh, model->children, child, next)
+		if (child->snapshot_round != model->round)
+			remove_child(model, child);
+}
+
+void model_clear(struct model *model)
+{
+	model_snapshot_begin(model);
+	model_snapshot_end(model);
+}
+
+void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile, int64_t until)
+{
+	struct child_sa *child;
+
+	if (tenant->exempt_until[profile] == until)
+		return;
+	tenant->exempt_until[profile] = until;
+	model_touch(model, tenant);
+	DL_FOREACH2 (tenant->children, child, tenant_next)
+		model->call.changed(model->user, child->spi_in);
+}
+
+void model_set_steered(struct model *model, struct child_sa *child, bool steered)
+{
+	if (child->steered == steered)
+		return;
+	child->steered = steered;
+	if (steered)
+		child->tenant->steered++;
+	else
+		child->tenant->steered--;
+	model_touch(model, child->tenant);
+}
+
+void model_touch(struct model *model, struct tenant *tenant)
+{
+	if (tenant->touched)
+		return;
+	tenant->touched = true;
+	LL_PREPEND2(model->touched, tenant, touched_next);
+}
+
+static void drop_if_unused(struct model *model, struct tenant *tenant)
+{
+	if (tenant->child_count || tenant->exception_count)
+		return;
+	HASH_DELETE(hh, model->tenants, tenant);
+	free(tenant);
+}
+
+void model_each_touched(struct model *model, void (*each)(void *, struct tenant *), void *user)
+{
+	struct tenant *list = model->touched, *tenant;
+
+	model->touched = NULL;
+	while ((tenant = list)) {
+		list = tenant->touched_next;
+		tenant->touched = false;
+		each(user, tenant);
+		tenant->reported = tenant->steered;
+		drop_if_unused(model, tenant);
+	}
+}
+
+static void ignore_change(void *user, uint32_t spi)
+{
+	(void)user;
+	(void)spi;
+}
+
+static void ignore_leaving(void *user, const struct child_sa *child)
+{
+	(void)user;
+	(void)child;
+}
+
+void model_done(struct model *model)
+{
+	struct tenant *tenant, *next;
+
+	model->call = (struct model_callbacks){ ignore_change, ignore_leaving };
+	model_clear(model);
+	HASH_ITER(hh, model->tenants, tenant, next) {
+		HASH_DELETE(hh, model->tenants, tenant);
+		free(tenant);
+	}
+	model->touched = NULL;
+}

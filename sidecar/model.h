@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What steerd knows: the child SAs that charon has, whose they are, and which tenants hold which
+ * exemptions. Plain memory, no I/O, one thread; unit tests drive it with events alone.
+ *
+ * Child SAs are keyed by their unique id, which charon never reuses within one epoch. All change
+ * through events; each change is reported through the callback so that a plan can follow.
+ * At most `max` child SAs are kept; further ones are counted and stay unknown, so enforced.
+ */
+#ifndef TENANT_STEER_MODEL_H
+#define TENANT_STEER_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "conntrack.h"
+#include "event.h"
+#include "settings.h"
+
+/* Exempt without an end. Other values of exempt_until are microseconds since 1970; 0: not exempt. */
+#define EXEMPT_FOREVER INT64_MAX
+
+struct tenant;
+
+/* One inner address range of a child SA, from remote_ts. */
+struct child_range {
+	struct address_range range;
+	struct child_sa *child;
+};
+
+struct child_sa {
+	uint32_t child_id;
+	uint32_t ike_id;
+	uint32_t spi_in;
+	uint32_t spi_out;
+	uint32_t reqid;
+	uint64_t seq; /* of the event that last changed it */
+	bool up;
+	bool steered; /* wanted in the kernel for at least one profile */
+	struct tenant *tenant;
+	/* texts of the last event, owned; never NULL */
+	char *identity, *identity_source, *connection, *name, *remote_host, *reason;
+	struct address_range *ranges;
+	unsigned range_count;
+	bool ranges_unknown; /* a selector that could not be read */
+
+	struct child_sa *tenant_prev, *tenant_next;
+	struct child_sa *ike_prev, *ike_next;
+	struct child_sa *spi_prev, *spi_next; /* others with the same inbound SPI: a conflict */
+	UT_hash_handle hh;
+	UT_hash_handle hh_ike; /* only the first of an ike_id is in the hash; likewise for spi */
+	UT_hash_handle hh_spi;
+	uint32_t snapshot_round;
+};
+
+struct tenant {
+	char name[TENANT_NAME_MAX + 1]; /* "": all unidentified peers; never exempt */
+	struct child_sa *children;
+	size_t child_count;
+	int64_t exempt_until[SETTINGS_PROFILES_MAX];
+	unsigned exception_count; /* keeps the object although no child SA is there */
+	bool conflict;            /* in address mode: shares an address with another tenant */
+	bool conflict_found;      /* by the plan being made */
+	bool conflict_reported;
+	size_t steered;           /* child SAs with steered set */
+	size_t reported;          /* steered, as last told by model_each_touched() */
+	struct tenant *touched_next;
+	bool touched;
+	UT_hash_handle hh;
+};
+
+struct model_callbacks {
+	void (*changed)(void *user, uint32_t spi);                     /* after a change, with its SPI */
+	void (*leaving)(void *user, const struct child_sa *child); /* before a child SA is dropped */
+};
+
+struct model {
+	size_t max;
+	struct child_sa *children; /* by child_id */
+	struct child_sa *ikes;     /* by ike_id: first of a list */
+	struct child_sa *spis;     /* by spi_in: first of a list */
+	struct tenant *tenants;    /* by name */
+	struct tenant *touched;
+	size_t child_count;
+	uint64_t refused;   /* child SAs beyond max */
+	bool incomplete;    /* some were refused since the last snapshot began */
+	uint32_t round;
+	struct model_callbacks call;
+	void *user;
+};
+
+void model_init(struct model *model, size_t max, const struct model_callbacks *callbacks,
+		void *user);
+void model_done(struct model *model);
+
+/* Apply a child or ike event. 0, -ENOSPC beyond max, -ENOMEM. Applying one twice is harmless. */
+int model_apply(struct model *model, const struct event *ev);
+
+/* A snapshot: begin, model_apply for each record, end. What was not named in between is gone. */
+void model_snapshot_begin(struct model *model);
+void model_snapshot_end(struct model *model);
+
+/* Forget every child SA (tenants with exceptions stay). */
+void model_clear(struct model *model);
+
+struct tenant *model_find_tenant(struct model *model, const char *name);
+/* Find or make; NULL for no memory. */
+struct tenant *model_tenant(struct model *model, const char *name);
+/* First of the list (ike_next) of the child SAs of an IKE_SA, or NULL. */
+struct child_sa *model_find_ike(struct model *model, uint32_t ike_id);
+/* First of the list (spi_next) of child SAs with this inbound SPI, or NULL. */
+struct child_sa *model_find_spi(struct model *model, uint32_t spi);
+
+/* Set a tenant's exemption; reports each of its child SAs as changed. */
+void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile, int64_t until);
+
+/* Note whether a child SA is steered. */
+void model_set_steered(struct model *model, struct child_sa *child, bool steered);
+
+/* Note that there is something to report about a tenant; model_each_touched() reports each once,
+ * then drops the tenants that nobody needs any more. */
+void model_touch(struct model *model, struct tenant *tenant);
+void model_each_touched(struct model *model, void (*each)(void *, struct tenant *), void *user);
+
+/* Does the range hold the address (of the same family)? */
+bool model_range_holds(const struct address_range *range, const struct address *address);
+
+/*
+ * The address range of a traffic selector as charon prints it: "198.18.1.0/24",
+ * "2001:db8::1/128[tcp/443]", "198.18.1.3..198.18.1.9", "dynamic" (-EINVAL). Protocol and ports
+ * are left out: the range is then larger than the selector, which can only cause a conflict.
+ */
+int model_parse_ts(const char *text, struct address_range *ret_range);
+
+#endif

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "steerctl_commands.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control.h"
+#include "json_writer.h"
+#include "risk.h"
+#include "settings.h"
+#include "steerctl_client.h"
+#include "steerctl_render.h"
+#include "steerctl_watch.h"
+#include "tenant_name.h"
+
+#define DEFAULT_SOCKET "/run/tenant-steer/control"
+#define OPTIONS_MAX 6
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
+
+enum option_kind { FLAG, TEXT, DURATION, NUMBER };
+/* RISK: missing means that nobody said that the risk is accepted. */
+enum option_need { OPTIONAL, REQUIRED, RISK };
+
+struct option {
+	const char *name;
+	enum option_kind kind;
+	enum option_need need;
+	const char *member; /* of the request */
+	const char *value;  /* name of the value in the help */
+	const char *help;
+};
+
+struct line;
+
+struct command {
+	const char *name;
+	const char *subject;        /* its positional argument in the help, or NULL */
+	const char *subject_member; /* of the request */
+	bool subject_optional;
+	struct option options[OPTIONS_MAX];
+	int (*render)(FILE *out, yajl_val answer);
+	int (*run)(const struct line *line); /* instead of one request and one answer */
+	const char *help;
+};
+
+/* A command line, parsed. */
+struct line {
+	const struct command *command;
+	const char *socket_path;
+	const char *subject;
+	const char *values[OPTIONS_MAX]; /* as the command's options; "" for a flag */
+	bool json;
+	bool help;
+	bool version;
+	FILE *out;
+	FILE *err;
+};
+
+static int run_watch(const struct line *line);
+
+static const struct command commands[] = {
+	{ .name = "status", .render = render_status,
+	  .help = "Is steerd steering, and if not, why" },
+	{ .name = "tenants", .render = render_tenants,
+	  .help = "Connected tenants, their child SAs and what is done with their flows" },
+	{ .name = "exceptions", .render = render_exceptions,
+	  .options = { { "--all", FLAG, OPTIONAL, "all", NULL, "those that have ended, too" } },
+	  .help = "Exceptions: for whom, until when, who accepted the risk" },
+	{ .name = "profiles", .render = render_profiles,
+	  .help = "Which flows an exception can be granted for, and their path" },
+	{ .name = "grant", .subject = "TENANT", .subject_member = "tenant", .render = render_grant,
+	  .options = {
+		  { "--profile", TEXT, REQUIRED, "profile", "PROFILE", "which flows" },
+		  { "--change-request", TEXT, RISK, "change_request", "TEXT",
+		    "the record of the customer's wish" },
+		  { "--accepted-by", TEXT, RISK, "accepted_by", "WHO", "who accepted the risk" },
+		  { "--accept-risk", FLAG, RISK, "accept_risk", NULL, "the risk is accepted" },
+		  { "--expires", DURATION, OPTIONAL, "expires_s", "DURATION",
+		    "end by itself, such as 30d or 12h" },
+	  },
+	  .help = "Let a tenant's flows of a profile bypass the SSL enforcement" },
+	{ .name = "revoke", .subject = "TENANT", .subject_member = "tenant", .render = render_revoke,
+	  .options = {
+		  { "--profile", TEXT, OPTIONAL, "profile", "PROFILE", "only this exception" },
+		  { "--reason", TEXT, REQUIRED, "reason", "TEXT", "why, for the record" },
+	  },
+	  .help = "End a tenant's exceptions, from the next packet on" },
+	{ .name = "explain", .subject = "TENANT|ADDRESS", .subject_member = "subject",
+	  .render = render_explain,
+	  .options = {
+		  { "--dst", TEXT, OPTIONAL, "dst", "ADDR:PORT", "for a flow to this destination" },
+		  { "--proto", TEXT, OPTIONAL, "proto", "tcp|udp", "of this protocol" },
+	  },
+	  .help = "Which path a tenant's flows take, and why" },
+	{ .name = "watch", .subject = "TENANT", .subject_optional = true, .run = run_watch,
+	  .options = { { "--since", NUMBER, OPTIONAL, "since", "SEQ",
+			 "first the events after this one that steerd still has" } },
+	  .help = "Events as they happen" },
+	{ .name = "resync", .render = render_resync,
+	  .help = "Fetch the whole state from charon and compare" },
+};
+
+static void fail(const struct line *line, const char *sentence)
+{
+	fprintf(line->err, "steerctl: %s\n", sentence);
+}
+
+static int usage(const struct line *line, const char *what, const char *text)
+{
+	const char *command = line->command ? line->command->name : "";
+
+	fprintf(line->err, "steerctl: %s%s; see steerctl%s%s --help\n", what, text, *command ? " " : "",
+		command);
+	return STEERCTL_USAGE;
+}
+
+/* Help */
+
+static void print_synopsis(FILE *out, const struct command *command)
+{
+	size_t i;
+
+	fprintf(out, "%s", command->name);
+	if (command->subject)
+		fprintf(out, command->subject_optional ? " [%s]" : " %s", command->subject);
+	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
+		const struct option *option = &command->options[i];
+
+		fprintf(out, " %s%s%s%s%s", option->need == OPTIONAL ? "[" : "", option->name,
+			option->value ? " " : "", option->value ? option->value : "",
+			option->need == OPTIONAL ? "]" : "");
+	}
+	putc('\n', out);
+}
+
+static void print_command_help(const struct line *line)
+{
+	const struct command *command = line->command;
+	char title[64];
+	size_t i;
+
+	fprintf(line->out, "usage: steerctl ");
+	print_synopsis(line->out, command);
+	fprintf(line->out, "\n%s.\n", command->help);
+	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
+		const struct option *option = &command->options[i];
+
+		snprintf(title, sizeof(title), "%s %s", option->name, option->value ? option->value : "");
+		fprintf(line->out, "%s  %-28s %s\n", i ? "" : "\n", title, option->help);
+	}
+	if (command->render == render_grant)
+		fprintf(line->out, "\nThe risk: %s.\n", RISK_TEXT);
+}
+
+static void print_help(const struct line *line)
+{
+	size_t i;
+
+	fprintf(line->out, "usage: steerctl [--json] [--socket PATH] COMMAND ...\n\n");
+	for (i = 0; i < COUNT(commands); i++)
+		fprintf(line->out, "  %-12s %s\n", commands[i].name, commands[i].help);
+	fprintf(line->out, "\n"
+		"  --json         steerd's answer as JSON, for scripts\n"
+		"  --socket PATH  instead of " DEFAULT_SOCKET "\n"
+		"  --help         also after a command\n"
+		"  --version\n");
+}
+
+/* Parsing */
+
+static int find_command(struct line *line, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < COUNT(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0) {
+			line->command = &commands[i];
+			return STEERCTL_OK;
+		}
+	}
+	return usage(line, "unknown command ", name);
+}
+
+static int take_word(struct line *line, const char *word)
+{
+	if (!line->command)
+		return find_command(line, word);
+	if (!line->command->subject || line->subject)
+		return usage(line, "too many arguments: ", word);
+	line->subject = word;
+	return STEERCTL_OK;
+}
+
+static bool is_number(const char *text)
+{
+	return *text && strlen(text) <= 18 && text[strspn(text, "0123456789")] == '\0';
+}
+
+static int take_value(struct line *line, size_t index, const char *value)
+{
+	const struct option *option = &line->command->options[index];
+	int64_t ms;
+
+	if (option->kind == DURATION && (settings_parse_duration(value, &ms) < 0 || ms < 1000))
+		return usage(line, option->name,
+			     ": expected a duration of a second or more, such as 30d, 12h or 15m");
+	if (option->kind == NUMBER && !is_number(value))
+		return usage(line, option->name, ": expected a number");
+	if (option->kind == TEXT && !*value)
+		return usage(line, option->name, ": expected a text that is not empty");
+	line->values[index] = value;
+	return STEERCTL_OK;
+}
+
+/* An option of the command, at argv[*at]; its value is behind '=' or the next word. */
+static int take_option(struct line *line, int argc, char *const *argv, int *at)
+{
+	const char *word = argv[*at], *equals = strchr(word, '=');
+	size_t len = equals ? (size_t)(equals - word) : strlen(word), i;
+	const struct option *options = line->command ? line->command->options : NULL;
+
+	for (i = 0; options && i < OPTIONS_MAX && options[i].name; i++) {
+		if (strlen(options[i].name) != len || strncmp(options[i].name, word, len) != 0)
+			continue;
+		if (line->values[i])
+			return usage(line, "given twice: ", options[i].name);
+		if (options[i].kind == FLAG) {
+			line->values[i] = "";
+			return equals ? usage(line, "takes no value: ", options[i].name) : STEERCTL_OK;
+		}
+		if (!equals && *at + 1 >= argc)
+			return usage(line, "a value is missing after ", word);
+		return take_value(line, i, equals ? equals + 1 : argv[++*at]);
+	}
+	return usage(line, "unknown option ", word);
+}
+
+/* The options that every command has; false if the word is none of them. */
+static bool take_common(struct line *line, int argc, char *const *argv, int *at)
+{
+	const char *word = argv[*at];
+
+	if (strcmp(word, "--json") == 0)
+		line->json = true;
+	else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+		line->help = true;
+	else if (strcmp(word, "--version") == 0)
+		line->version = true;
+	else if (strncmp(word, "--socket=", 9) == 0)
+		line->socket_path = word + 9;
+	else if (strcmp(word, "--socket") == 0 && *at + 1 < argc)
+		line->socket_path = argv[++*at];
+	else
+		return false;
+	return true;
+}
+
+static int parse(struct line *line, int argc, char *const *argv)
+{
+	bool words_only = false;
+	int at, code = STEERCTL_OK;
+
+	for (at = 1; at < argc && code == STEERCTL_OK; at++) {
+		if (!words_only && strcmp(argv[at], "--") == 0)
+			words_only = true;
+		else if (words_only || argv[at][0] != '-')
+			code = take_word(line, argv[at]);
+		else if (!take_common(line, argc, argv, &at))
+			code = take_option(line, argc, argv, &at);
+	}
+	return code;
+}
+
+/* The rest is in order: may it be sent? The risk is told here, before anything is. */
+static int check_needs(const struct line *line)
+{
+	const struct command *command = line->command;
+	bool missing = false, risk = false;
+	size_t i;
+
+	if (command->subject && !command->subject_optional && !line->subject)
+		return usage(line, "missing: ", command->subject);
+	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
+		if (line->values[i] || command->options[i].need == OPTIONAL)
+			continue;
+		fprintf(line->err, "steerctl: missing: %s\n", command->options[i].name);
+		missing = true;
+		risk = risk || command->options[i].need == RISK;
+	}
+	if (risk)
+		fprintf(line->err, "steerctl: %s\n", RISK_NEEDED);
+	return missing ? usage(line, "nothing was sent", "") : STEERCTL_OK;
+}
+
+/* Running */
+
+static void write_option(struct json_writer *w, const struct option *option, const char *value)
+{
+	int64_t ms = 0;
+
+	switch (option->kind) {
+	case FLAG:
+		json_bool(w, option->member, true);
+		break;
+	case TEXT:
+		json_string(w, option->member, value);
+		break;
+	case DURATION:
+		settings_parse_duration(value, &ms);
+		json_int(w, option->member, ms / 1000);
+		break;
+	case NUMBER:
+		json_int(w, option->member, strtoll(value, NULL, 10));
+		break;
+	}
+}
+
+static size_t build_request(const struct line *line, char *buf, size_t size)
+{
+	const struct command *command = line->command;
+	struct json_writer w;
+	size_t i;
+
+	json_init(&w, buf, size);
+	json_object_begin(&w, NULL);
+	json_uint(&w, "v", 1);
+	json_string(&w, "command", command->name);
+	if (line->subject)
+		json_string(&w, command->subject_member, line->subject);
+	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
+		if (line->values[i])
+			write_option(&w, &command->options[i], line->values[i]);
+	}
+	json_object_end(&w);
+	return json_finish(&w);
+}
+
+static int run_request(const struct line *line)
+{
+	char request[CONTROL_REQUEST_MAX - 1], error[CLIENT_ERROR_MAX] = "";
+	struct answer answer = { NULL, NULL };
+	int r;
+
+	if (build_request(line, request, sizeof(request)) == 0)
+		return usage(line, "the arguments are too long", "");
+	r = client_ask(line->socket_path, request, &answer, error);
+	if (r < 0) {
+		fail(line, error);
+		return STEERCTL_FAILED;
+	}
+	if (line->json)
+		fprintf(line->out, "%s\n", answer.text);
+	else
+		r = line->command->render(line->out, answer.tree);
+	client_free_answer(&answer);
+	if (r != 0)
+		fail(line, "out of memory");
+	return r == 0 ? STEERCTL_OK : STEERCTL_FAILED;
+}
+
+static int run_watch(const struct line *line)
+{
+	struct watch_options options = {
+		.socket_path = line->socket_path,
+		.tenant = line->subject,
+		.has_since = line->values[0] != NULL,
+		.since = line->values[0] ? strtoull(line->values[0], NULL, 10) : 0,
+		.json = line->json,
+		.out = line->out,
+		.err = line->err,
+	};
+	char error[CLIENT_ERROR_MAX] = "the stream cannot be read";
+
+	if (line->subject && !tenant_name_valid(line->subject))
+		return usage(line, "not a tenant name: ", line->subject);
+	if (watch_run(&options, error) < 0) {
+		fail(line, error);
+		return STEERCTL_FAILED;
+	}
+	return STEERCTL_OK;
+}
+
+int steerctl_run(int argc, char *const *argv, FILE *out, FILE *err)
+{
+	struct line line = { .socket_path = DEFAULT_SOCKET, .out = out, .err = err };
+	int code = parse(&line, argc, argv);
+
+	if (code != STEERCTL_OK)
+		return code;
+	if (line.version) {
+		fprintf(out, "steerctl " PACKAGE_VERSION "\n");
+		return STEERCTL_OK;
+	}
+	if (line.help) {
+		if (line.command)
+			print_command_help(&line);
+		else
+			print_help(&line);
+		return STEERCTL_OK;
+	}
+	if (!line.command)
+		return usage(&line, "a command is missing", "");
+	code = check_needs(&line);
+	if (code != STEERCTL_OK)
+		return code;
+	return line.command->run ? line.command->run(&line) : run_request(&line);
+}

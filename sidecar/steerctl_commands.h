@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * steerctl's command line: one table of commands gives parsing, help, the request and what
+ * renders the answer.
+ */
+#ifndef TENANT_STEER_STEERCTL_COMMANDS_H
+#define TENANT_STEER_STEERCTL_COMMANDS_H
+
+#include <stdio.h>
+
+#define STEERCTL_OK 0
+#define STEERCTL_FAILED 1
+#define STEERCTL_USAGE 2
+
+/* Run one command line; answers go to out, everything else to err. Returns the exit code. */
+int steerctl_run(int argc, char *const *argv, FILE *out, FILE *err);
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "steerctl_render.h"
+
+#include <errno.h>
+#include <libsmartcols/libsmartcols.h>
+#include <string.h>
+
+#include "steerctl_text.h"
+
+struct column {
+	const char *title;
+	const char *member;
+	int flags;
+	void (*format)(yajl_val row, char buf[TEXT_MAX]); /* NULL: the member as it is */
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static int add_row(struct libscols_table *table, yajl_val row, const struct column *columns,
+		   size_t count)
+{
+	struct libscols_line *line = scols_table_new_line(table, NULL);
+	char text[TEXT_MAX];
+	size_t i;
+	int r = line ? 0 : -ENOMEM;
+
+	for (i = 0; i < count && r == 0; i++) {
+		if (columns[i].format)
+			columns[i].format(row, text);
+		else
+			text_of(text_member(row, columns[i].member), text);
+		r = scols_line_set_data(line, i, text);
+	}
+	return r;
+}
+
+/* A table of the objects in a list. Nothing is cut to the width of a terminal: it may be a pipe. */
+static int print_table(FILE *out, yajl_val list, const struct column *columns, size_t count)
+{
+	struct libscols_table *table = scols_new_table();
+	size_t i;
+	int r = table ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = scols_table_set_stream(table, out);
+	if (r == 0)
+		r = scols_table_set_termforce(table, SCOLS_TERMFORCE_NEVER);
+	for (i = 0; i < count && r == 0; i++)
+		r = scols_table_new_column(table, columns[i].title, 0, columns[i].flags) ? 0 : -ENOMEM;
+	for (i = 0; YAJL_IS_ARRAY(list) && i < YAJL_GET_ARRAY(list)->len && r == 0; i++)
+		r = add_row(table, YAJL_GET_ARRAY(list)->values[i], columns, count);
+	if (r == 0)
+		r = scols_print_table(table);
+	scols_unref_table(table);
+	return r;
+}
+
+static void line(FILE *out, const char *title, yajl_val object, const char *member)
+{
+	char text[TEXT_MAX];
+
+	text_of(text_member(object, member), text);
+	fprintf(out, "%-18s %s\n", title, text);
+}
+
+static void print_publisher(FILE *out, yajl_val publisher)
+{
+	if (!text_true(publisher, "connected")) {
+		fprintf(out, "%-18s not heard\n", "publisher");
+		return;
+	}
+	fprintf(out, "%-18s heard %lld ms ago, seq %lld, gaps %lld, resyncs %lld\n", "publisher",
+		text_number(publisher, "silent_ms"), text_number(publisher, "seq"),
+		text_number(publisher, "gaps"), text_number(publisher, "resyncs"));
+}
+
+static void print_store(FILE *out, yajl_val store)
+{
+	char text[TEXT_MAX] = "ok";
+
+	if (!text_true(store, "ok"))
+		text_of(text_member(store, "error"), text);
+	fprintf(out, "%-18s %s\n", "store", text);
+}
+
+static void print_counters(FILE *out, yajl_val counters)
+{
+	char name[TEXT_MAX], value[TEXT_MAX];
+	size_t i;
+
+	for (i = 0; YAJL_IS_OBJECT(counters) && i < YAJL_GET_OBJECT(counters)->len; i++) {
+		text_clean(YAJL_GET_OBJECT(counters)->keys[i], name);
+		text_of(YAJL_GET_OBJECT(counters)->values[i], value);
+		fprintf(out, "  %-30s %s\n", name, value);
+	}
+}
+
+int render_status(FILE *out, yajl_val answer)
+{
+	static const char *const members[] = { "version", "mode", "state", "reason" };
+	static const char *const totals[][2] = {
+		{ "child SAs", "child_sas" },         { "tenants", "tenants" },
+		{ "exempt child SAs", "exempt_child_sas" }, { "conflicts", "conflicts" },
+		{ "exceptions", "exceptions" },       { "lease (ms)", "lease_ms" },
+	};
+	yajl_val status = text_member(answer, "status");
+	size_t i;
+
+	for (i = 0; i < COUNT(members); i++)
+		line(out, members[i], status, members[i]);
+	print_publisher(out, text_member(status, "publisher"));
+	print_store(out, text_member(status, "store"));
+	for (i = 0; i < COUNT(totals); i++)
+		line(out, totals[i][0], status, totals[i][1]);
+	fprintf(out, "counters\n");
+	print_counters(out, text_member(status, "counters"));
+	return 0;
+}
+
+static void format_tenant(yajl_val row, char buf[TEXT_MAX])
+{
+	if (text_string(row, "tenant"))
+		text_of(text_member(row, "tenant"), buf);
+	else
+		strcpy(buf, "(unidentified)");
+}
+
+int render_tenants(FILE *out, yajl_val answer)
+{
+	static const struct column columns[] = {
+		{ "TENANT", "tenant", 0, format_tenant },
+		{ "CHILD-SAS", "child_sas", SCOLS_FL_RIGHT, NULL },
+		{ "STEERING", "steering", 0, NULL },
+		{ "PROFILES", "profiles", 0, NULL },
+		{ "REMOTE-HOSTS", "remote_hosts", 0, NULL },
+		{ "ADDRESSES", "addresses", 0, NULL },
+		{ "SOURCE", "identity_source", 0, NULL },
+		{ "IDENTITY", "identity", 0, NULL },
+	};
+
+	return print_table(out, text_member(answer, "tenants"), columns, COUNT(columns));
+}
+
+/* Seconds are enough for a person, and what comes after them is cut: 2026-01-31T12:00:00Z. */
+static void format_time(yajl_val value, char buf[TEXT_MAX])
+{
+	char *dot;
+
+	text_of(value, buf);
+	dot = strchr(buf, '.');
+	if (dot)
+		strcpy(dot, "Z");
+}
+
+static void format_granted(yajl_val row, char buf[TEXT_MAX])
+{
+	format_time(text_member(row, "granted_at"), buf);
+}
+
+static void format_expires(yajl_val row, char buf[TEXT_MAX])
+{
+	if (text_string(row, "expires_at"))
+		format_time(text_member(row, "expires_at"), buf);
+	else
+		strcpy(buf, "never");
+}
+
+static void format_ended(yajl_val row, char buf[TEXT_MAX])
+{
+	format_time(text_member(row, "ended_at"), buf);
+}
+
+int render_exceptions(FILE *out, yajl_val answer)
+{
+	static const struct column columns[] = {
+		{ "ID", "id", SCOLS_FL_RIGHT, NULL },
+		{ "TENANT", "tenant", 0, NULL },
+		{ "PROFILE", "profile", 0, NULL },
+		{ "STATE", "state", 0, NULL },
+		{ "GRANTED", NULL, 0, format_granted },
+		{ "EXPIRES", NULL, 0, format_expires },
+		{ "CHANGE-REQUEST", "change_request", 0, NULL },
+		{ "ACCEPTED-BY", "accepted_by", 0, NULL },
+		{ "GRANTED-BY", "granted_by", 0, NULL },
+		{ "ENDED", NULL, 0, format_ended },
+		{ "ENDED-BY", "ended_by", 0, NULL },
+		{ "REASON", "reason", 0, NULL },
+	};
+
+	return print_table(out, text_member(answer, "exceptions"), columns, COUNT(columns));
+}
+
+static void format_lifetime(yajl_val row, char buf[TEXT_MAX])
+{
+	static const struct {
+		long long seconds;
+		char unit;
+	} units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' }, { 1, 's' } };
+	long long seconds = text_number(row, "max_lifetime_s");
+	size_t i;
+
+	for (i = 0; seconds > 0 && i < COUNT(units); i++) {
+		if (seconds % units[i].seconds == 0) {
+			snprintf(buf, TEXT_MAX, "%lld%c", seconds / units[i].seconds, units[i].unit);
+			return;
+		}
+	}
+	strcpy(buf, "unlimited");
+}
+
+int render_profiles(FILE *out, yajl_val answer)
+{
+	static const struct column columns[] = {
+		{ "PROFILE", "profile", 0, NULL },
+		{ "PATH", "path", 0, NULL },
+		{ "SERVICES", "services", 0, NULL },
+		{ "MAX-LIFETIME", NULL, 0, format_lifetime },
+	};
+
+	return print_table(out, text_member(answer, "profiles"), columns, COUNT(columns));
+}
+
+static void print_message(FILE *out, yajl_val answer)
+{
+	char text[TEXT_MAX];
+
+	text_of(text_member(answer, "message"), text);
+	fprintf(out, "%s\n", text);
+}
+
+int render_grant(FILE *out, yajl_val answer)
+{
+	yajl_val exception = text_member(answer, "exception");
+	char id[TEXT_MAX], tenant[TEXT_MAX], profile[TEXT_MAX], expires[TEXT_MAX];
+
+	text_of(text_member(exception, "id"), id);
+	text_of(text_member(exception, "tenant"), tenant);
+	text_of(text_member(exception, "profile"), profile);
+	format_expires(exception, expires);
+	fprintf(out, "exception %s: %s granted to %s, expires %s, child SAs %lld\n", id, profile, tenant,
+		expires, text_number(answer, "child_sas"));
+	print_message(out, answer);
+	return 0;
+}
+
+int render_revoke(FILE *out, yajl_val answer)
+{
+	yajl_val list = text_member(answer, "revoked");
+	char id[TEXT_MAX], tenant[TEXT_MAX], profile[TEXT_MAX];
+	size_t i;
+
+	for (i = 0; YAJL_IS_ARRAY(list) && i < YAJL_GET_ARRAY(list)->len; i++) {
+		yajl_val exception = YAJL_GET_ARRAY(list)->values[i];
+
+		text_of(text_member(exception, "id"), id);
+		text_of(text_member(exception, "tenant"), tenant);
+		text_of(text_member(exception, "profile"), profile);
+		fprintf(out, "exception %s: %s revoked for %s\n", id, profile, tenant);
+	}
+	print_message(out, answer);
+	return 0;
+}
+
+int render_explain(FILE *out, yajl_val answer)
+{
+	yajl_val explain = text_member(answer, "explain");
+	yajl_val list = text_member(explain, "reasons");
+	char text[TEXT_MAX];
+	size_t i;
+
+	line(out, "subject", explain, "subject");
+	line(out, "tenant", explain, "tenant");
+	line(out, "path", explain, "path");
+	line(out, "summary", explain, "summary");
+	for (i = 0; YAJL_IS_ARRAY(list) && i < YAJL_GET_ARRAY(list)->len; i++) {
+		yajl_val reason = YAJL_GET_ARRAY(list)->values[i];
+
+		text_of(text_member(reason, "text"), text);
+		fprintf(out, "  %-3s %s\n", text_true(reason, "ok") ? "yes" : "no", text);
+	}
+	return 0;
+}
+
+int render_resync(FILE *out, yajl_val answer)
+{
+	print_message(out, answer);
+	return 0;
+}
+
+/* Quotes around what has blanks, so that a line can be taken apart again by eye and by script. */
+static void print_field(FILE *out, yajl_val event, const char *member)
+{
+	yajl_val value = text_member(event, member);
+	char text[TEXT_MAX], *c;
+
+	if (!value || YAJL_IS_NULL(value))
+		return;
+	text_of(value, text);
+	if (!strpbrk(text, " \"=")) {
+		fprintf(out, " %s=%s", member, text);
+		return;
+	}
+	fprintf(out, " %s=\"", member);
+	for (c = text; *c; c++) {
+		if (*c == '"' || *c == '\\')
+			putc('\\', out);
+		putc(*c, out);
+	}
+	putc('"', out);
+}
+
+int render_event(FILE *out, yajl_val event)
+{
+	static const char *const fields[] = {
+		"connection", "child", "spi_in", "old_spi_in", "reqid", "remote_host", "remote_ts",
+		"vips", "identity", "identity_source", "profile", "path", "exception_id", "expires",
+		"actor", "change_request", "accepted_by", "count", "children", "reason",
+	};
+	char time[TEXT_MAX], type[TEXT_MAX], tenant[TEXT_MAX];
+	size_t i;
+
+	text_of(text_member(event, "time"), time);
+	text_of(text_member(event, "type"), type);
+	text_of(text_member(event, "tenant"), tenant);
+	fprintf(out, "%s %-20s %s", time, type, tenant);
+	for (i = 0; i < COUNT(fields); i++)
+		print_field(out, event, fields[i]);
+	putc('\n', out);
+	return 0;
+}

@@ -1,0 +1,726 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * steerctl's command line against a real control socket and a real stream, served by a child
+ * process with canned answers. A few commands are the test's own: they say what the child publishes.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include <cmocka.h>
+
+#include "control.h"
+#include "steerctl_client.h"
+#include "steerctl_commands.h"
+#include "steerctl_text.h"
+
+#define DEADLINE_S 20
+#define EVENTS_MAX 64
+
+static char dir[] = "/tmp/test_steerctl.XXXXXX";
+static char socket_path[64], endpoint[80];
+static pid_t server;
+
+/* The server */
+
+struct event_kept {
+	uint64_t seq;
+	char tenant[32];
+	char json[512];
+};
+
+static struct {
+	void *publisher;
+	char epoch[20];
+	uint64_t seq;
+	struct event_kept kept[EVENTS_MAX];
+	unsigned count;
+} stream;
+
+#define HANDLER(name)                                                                              \
+	static int name(void *user, const struct control_caller *caller, yajl_val request,         \
+			struct json_writer *w, char error[CONTROL_ERROR_MAX])
+
+#define UNUSED() ((void)user, (void)caller, (void)request, (void)w, (void)error)
+
+static void raw_member(struct json_writer *w, const char *name, const char *json)
+{
+	json_raw(w, name, json, strlen(json));
+}
+
+HANDLER(do_status)
+{
+	UNUSED();
+	raw_member(w, "status",
+		   "{\"version\":\"0.1.0\",\"mode\":\"sa\",\"state\":\"enforcing\",\"reason\":\"no snapshot "
+		   "yet\",\"publisher\":{\"connected\":true,\"epoch\":\"e\",\"seq\":17,\"gaps\":1,"
+		   "\"resyncs\":2,\"silent_ms\":40},\"child_sas\":3,\"tenants\":2,\"exempt_child_sas\":1,"
+		   "\"conflicts\":0,\"exceptions\":1,\"lease_ms\":3000,\"store\":{\"ok\":false,\"error\":"
+		   "\"disk is full\"},\"counters\":{\"flows_bypassed\":12345678901234}}");
+	return 0;
+}
+
+HANDLER(do_tenants)
+{
+	UNUSED();
+	raw_member(w, "tenants",
+		   "[{\"tenant\":\"acme\",\"child_sas\":2,\"profiles\":[\"skype\",\"ssh\"],\"steering\":"
+		   "\"bypass\",\"remote_hosts\":[\"192.0.2.10[4500]\"],\"addresses\":[\"198.18.1.0/24\"],"
+		   "\"identity\":\"gw@acme.example\",\"identity_source\":\"id\"},"
+		   "{\"tenant\":null,\"child_sas\":1,\"profiles\":[],\"steering\":\"enforce\","
+		   "\"remote_hosts\":[\"192.0.2.11[500]\"],\"addresses\":[\"198.18.2.0/24\"],"
+		   "\"identity\":\"evil\\u001b[2Jname\",\"identity_source\":\"none\"}]");
+	return 0;
+}
+
+HANDLER(do_exceptions)
+{
+	UNUSED();
+	raw_member(w, "exceptions",
+		   control_bool(request, "all") ?
+		   "[{\"id\":1,\"tenant\":\"acme\",\"profile\":\"skype\",\"state\":\"revoked\","
+		   "\"change_request\":\"CR-1\",\"accepted_by\":\"A. Officer\",\"granted_by\":\"op\","
+		   "\"granted_at\":\"2026-01-31T12:00:00.000001Z\",\"expires_at\":null,"
+		   "\"ended_at\":\"2026-02-01T00:00:00.5Z\",\"ended_by\":\"op2\",\"reason\":\"done\"}]" :
+		   "[]");
+	return 0;
+}
+
+HANDLER(do_profiles)
+{
+	UNUSED();
+	raw_member(w, "profiles",
+		   "[{\"profile\":\"skype\",\"path\":\"bypass\",\"services\":[\"tcp/443\",\"udp/3478\"],"
+		   "\"max_lifetime_s\":7776000},{\"profile\":\"ssh\",\"path\":\"bypass\",\"services\":"
+		   "[\"tcp/22\"],\"max_lifetime_s\":null}]");
+	return 0;
+}
+
+/* Says back what it was asked, so that the request itself is checked. */
+HANDLER(do_grant)
+{
+	char message[256];
+
+	UNUSED();
+	if (strcmp(control_string(request, "tenant"), "nobody") == 0) {
+		strcpy(error, "tenant \"nobody\": refused\nfor\033[2J the test");
+		return -EINVAL;
+	}
+	snprintf(message, sizeof(message), "cr=%s by=%s risk=%d expires=%lld",
+		 control_string(request, "change_request"), control_string(request, "accepted_by"),
+		 control_bool(request, "accept_risk"), (long long)control_int(request, "expires_s", -1));
+	json_object_begin(w, "exception");
+	json_uint(w, "id", 7);
+	json_string(w, "tenant", control_string(request, "tenant"));
+	json_string(w, "profile", control_string(request, "profile"));
+	json_string(w, "expires_at", NULL);
+	json_object_end(w);
+	json_bool(w, "tenant_known", true);
+	json_uint(w, "child_sas", 2);
+	json_string(w, "message", message);
+	return 0;
+}
+
+HANDLER(do_revoke)
+{
+	UNUSED();
+	raw_member(w, "revoked", "[{\"id\":7,\"tenant\":\"acme\",\"profile\":\"skype\"}]");
+	json_string(w, "message", control_string(request, "reason"));
+	return 0;
+}
+
+HANDLER(do_explain)
+{
+	UNUSED();
+	json_object_begin(w, "explain");
+	json_string(w, "subject", control_string(request, "subject"));
+	json_string(w, "tenant", "acme");
+	json_string(w, "path", "bypass");
+	json_string(w, "summary", control_string(request, "dst"));
+	raw_member(w, "reasons", "[{\"ok\":true,\"text\":\"an exception is active\"},"
+				 "{\"ok\":false,\"text\":\"the lease is over\"}]");
+	json_object_end(w);
+	return 0;
+}
+
+HANDLER(do_resync)
+{
+	UNUSED();
+	json_string(w, "message", "being fetched");
+	return 0;
+}
+
+HANDLER(do_stream)
+{
+	UNUSED();
+	json_object_begin(w, "stream");
+	json_array_begin(w, "endpoints");
+	json_string(w, NULL, endpoint);
+	json_array_end(w);
+	json_string(w, "epoch", stream.epoch);
+	json_uint(w, "seq", stream.seq);
+	json_object_end(w);
+	return 0;
+}
+
+HANDLER(do_events)
+{
+	const char *tenant = control_string(request, "tenant");
+	unsigned i;
+
+	UNUSED();
+	json_array_begin(w, "events");
+	for (i = 0; i < stream.count; i++) {
+		const struct event_kept *event = &stream.kept[i];
+
+		if (event->seq > (uint64_t)control_int(request, "since", 0) &&
+		    (!tenant || strcmp(tenant, event->tenant) == 0))
+			json_raw(w, NULL, event->json, strlen(event->json));
+	}
+	json_array_end(w);
+	json_uint(w, "next", stream.seq);
+	return 0;
+}
+
+static void publish(const char *topic, const char *json)
+{
+	zmq_send(stream.publisher, topic, strlen(topic), ZMQ_SNDMORE);
+	zmq_send(stream.publisher, json, strlen(json), 0);
+}
+
+/* {"tenant":T,"live":bool,"kept":bool}: one event, lost on the one way or the other. */
+HANDLER(do_emit)
+{
+	struct event_kept *event = &stream.kept[stream.count];
+	const char *tenant = control_string(request, "tenant");
+	char topic[64], json[sizeof(event->json)];
+
+	UNUSED();
+	event->seq = ++stream.seq;
+	snprintf(event->tenant, sizeof(event->tenant), "%s", tenant);
+	snprintf(json, sizeof(json),
+		 "{\"v\":1,\"epoch\":\"%s\",\"seq\":%llu,\"time\":\"2026-01-31T12:00:00.000001Z\",\"type\":"
+		 "\"child-up\",\"tenant\":\"%s\",\"child\":\"net one\",\"spi_in\":\"c1234567\"}",
+		 stream.epoch, (unsigned long long)event->seq, tenant);
+	strcpy(event->json, json);
+	snprintf(topic, sizeof(topic), "tenant.%s.child-up", tenant);
+	if (control_bool(request, "live"))
+		publish(topic, event->json);
+	stream.count += control_bool(request, "kept");
+	return 0;
+}
+
+/* steerd after a restart: a new epoch, nothing kept. */
+HANDLER(do_restart)
+{
+	UNUSED();
+	strcpy(stream.epoch, "epoch-2");
+	stream.seq = stream.count = 0;
+	return 0;
+}
+
+static const struct control_command handlers[] = {
+	{ "status", do_status },   { "tenants", do_tenants }, { "exceptions", do_exceptions },
+	{ "profiles", do_profiles }, { "grant", do_grant },   { "revoke", do_revoke },
+	{ "explain", do_explain }, { "resync", do_resync },   { "stream", do_stream },
+	{ "events", do_events },   { "emit", do_emit },       { "restart", do_restart },
+	{ NULL, NULL },
+};
+
+static int on_heartbeat(sd_event_source *source, uint64_t usec, void *user)
+{
+	char json[256];
+
+	(void)usec;
+	(void)user;
+	snprintf(json, sizeof(json),
+		 "{\"v\":1,\"epoch\":\"%s\",\"seq\":%llu,\"time\":\"2026-01-31T12:00:00Z\","
+		 "\"type\":\"heartbeat\"}", stream.epoch, (unsigned long long)stream.seq);
+	publish("charon.heartbeat", json);
+	sd_event_source_set_time_relative(source, 50000);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static void serve(int ready)
+{
+	struct control *control = NULL;
+	void *context = zmq_ctx_new();
+	sd_event *loop = NULL;
+
+	strcpy(stream.epoch, "epoch-1");
+	stream.publisher = zmq_socket(context, ZMQ_PUB);
+	if (sd_event_new(&loop) < 0 || zmq_bind(stream.publisher, endpoint) < 0 ||
+	    control_open(loop, socket_path, "", handlers, NULL, &control) < 0 ||
+	    sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC, 50000, 1000, on_heartbeat, NULL) < 0)
+		_exit(1);
+	if (write(ready, "x", 1) != 1)
+		_exit(1);
+	sd_event_loop(loop);
+	_exit(0);
+}
+
+static int start_server(void **state)
+{
+	int fds[2];
+	char c;
+
+	(void)state;
+	if (pipe(fds) < 0 || (server = fork()) < 0)
+		return -1;
+	if (server == 0)
+		serve(fds[1]);
+	close(fds[1]);
+	c = read(fds[0], &c, 1) == 1 ? 1 : 0;
+	close(fds[0]);
+	return c ? 0 : -1;
+}
+
+static int stop_server(void **state)
+{
+	(void)state;
+	kill(server, SIGKILL);
+	waitpid(server, NULL, 0);
+	return 0;
+}
+
+/* One command line; what it printed is in out and err. */
+static struct {
+	char *out;
+	char *err;
+} printed;
+
+static int run_argv(int argc, char *const *argv)
+{
+	size_t out_len, err_len;
+	FILE *out, *err;
+	int code;
+
+	free(printed.out);
+	free(printed.err);
+	out = open_memstream(&printed.out, &out_len);
+	err = open_memstream(&printed.err, &err_len);
+	code = steerctl_run(argc, argv, out, err);
+	fclose(out);
+	fclose(err);
+	return code;
+}
+
+/* The words are parted by '|'. */
+static int run(const char *line)
+{
+	char *words = strdup(line), *argv[32] = { (char *)"steerctl" }, *save = NULL, *word;
+	int argc = 1, code;
+
+	argv[argc++] = (char *)"--socket";
+	argv[argc++] = socket_path;
+	for (word = strtok_r(words, "|", &save); word; word = strtok_r(NULL, "|", &save))
+		argv[argc++] = word;
+	code = run_argv(argc, argv);
+	free(words);
+	return code;
+}
+
+static void expect_out(const char *line, const char *text)
+{
+	assert_int_equal(run(line), STEERCTL_OK);
+	assert_string_equal(printed.err, "");
+	if (strcmp(printed.out, text) != 0)
+		fail_msg("%s\ngot:\n%s\nexpected:\n%s", line, printed.out, text);
+}
+
+static void test_text(void **state)
+{
+	(void)state;
+	expect_out("status",
+		   "version            0.1.0\nmode               sa\nstate              enforcing\n"
+		   "reason             no snapshot yet\n"
+		   "publisher          heard 40 ms ago, seq 17, gaps 1, resyncs 2\n"
+		   "store              disk is full\nchild SAs          3\ntenants            2\n"
+		   "exempt child SAs   1\nconflicts          0\nexceptions         1\n"
+		   "lease (ms)         3000\ncounters\n  flows_bypassed                 12345678901234\n");
+	expect_out("tenants",
+		   "TENANT         CHILD-SAS STEERING PROFILES  REMOTE-HOSTS     ADDRESSES     SOURCE IDENTITY\n"
+		   "acme                   2 bypass   skype,ssh 192.0.2.10[4500] 198.18.1.0/24 id     gw@acme.example\n"
+		   "(unidentified)         1 enforce  -         192.0.2.11[500]  198.18.2.0/24 none   evil?[2Jname\n");
+	expect_out("exceptions|--all",
+		   "ID TENANT PROFILE STATE   GRANTED              EXPIRES CHANGE-REQUEST ACCEPTED-BY GRANTED-BY ENDED                ENDED-BY REASON\n"
+		   " 1 acme   skype   revoked 2026-01-31T12:00:00Z never   CR-1           A. Officer  op         2026-02-01T00:00:00Z op2      done\n");
+	expect_out("profiles",
+		   "PROFILE PATH   SERVICES         MAX-LIFETIME\n"
+		   "skype   bypass tcp/443,udp/3478 90d\nssh     bypass tcp/22           unlimited\n");
+	expect_out("revoke|acme|--reason|over", "exception 7: skype revoked for acme\nover\n");
+	expect_out("explain|acme|--dst|203.0.113.10:443|--proto=tcp",
+		   "subject            acme\ntenant             acme\npath               bypass\n"
+		   "summary            203.0.113.10:443\n  yes an exception is active\n"
+		   "  no  the lease is over\n");
+	expect_out("resync", "being fetched\n");
+}
+
+static void test_grant(void **state)
+{
+	(void)state;
+	expect_out("grant|acme|--profile|skype|--change-request|CR 1|--accepted-by|A. Officer|"
+		   "--accept-risk|--expires|30d",
+		   "exception 7: skype granted to acme, expires never, child SAs 2\n"
+		   "cr=CR 1 by=A. Officer risk=1 expires=2592000\n");
+	expect_out("grant|--profile=skype|--change-request=a=b|--accepted-by=x|--accept-risk|--|acme",
+		   "exception 7: skype granted to acme, expires never, child SAs 2\n"
+		   "cr=a=b by=x risk=1 expires=-1\n");
+	/* steerd's refusal: its words, one line, nothing for the terminal, exit 1 */
+	assert_int_equal(run("grant|nobody|--profile|p|--change-request|c|--accepted-by|x|--accept-risk"),
+			 STEERCTL_FAILED);
+	assert_string_equal(printed.err,
+			    "steerctl: tenant \"nobody\": refused?for?[2J the test\n");
+	assert_string_equal(printed.out, "");
+}
+
+static void test_json(void **state)
+{
+	(void)state;
+	expect_out("--json|exceptions", "{\"v\":1,\"ok\":true,\"exceptions\":[]}\n");
+	expect_out("exceptions|--json", "{\"v\":1,\"ok\":true,\"exceptions\":[]}\n");
+	expect_out("resync|--json", "{\"v\":1,\"ok\":true,\"message\":\"being fetched\"}\n");
+	assert_int_equal(run("tenants|--json"), STEERCTL_OK);
+	assert_non_null(strstr(printed.out, "evil\\u001b[2Jname")); /* JSON says it, and safely */
+}
+
+static void test_usage(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "", "a command is missing" },
+		{ "nonsense", "unknown command nonsense" },
+		{ "status|more", "too many arguments: more" },
+		{ "explain", "missing: TENANT|ADDRESS" },
+		{ "explain|a|b", "too many arguments: b" },
+		{ "status|--bogus", "unknown option --bogus" },
+		{ "--profile|x|grant", "unknown option --profile" },
+		{ "revoke|acme", "missing: --reason" },
+		{ "revoke|acme|--reason=", "--reason: expected a text" },
+		{ "exceptions|--all=1", "takes no value: --all" },
+		{ "watch|--since|x", "--since: expected a number" },
+		{ "watch|a b", "not a tenant name: a b" },
+		{ "explain|a|--dst|x|--dst|y", "given twice: --dst" },
+		{ "grant|a|--expires|soon", "--expires: expected a duration" },
+		{ "grant|a|--expires|500ms", "--expires: expected a duration" },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(run(cases[i][0]), STEERCTL_USAGE);
+		assert_string_equal(printed.out, "");
+		if (!strstr(printed.err, cases[i][1]))
+			fail_msg("%s\ngot: %s\nexpected: %s", cases[i][0], printed.err, cases[i][1]);
+	}
+	{
+		char *argv[] = { (char *)"steerctl", (char *)"explain", (char *)"a", (char *)"--dst" };
+
+		assert_int_equal(run_argv(4, argv), STEERCTL_USAGE);
+		assert_non_null(strstr(printed.err, "a value is missing after --dst"));
+	}
+}
+
+/* Each of the three that say the risk is accepted: without it nothing is sent, and it is told. */
+static void test_risk(void **state)
+{
+	static const char *const lines[] = {
+		"grant|acme|--profile|skype",
+		"grant|acme|--profile|skype|--accepted-by|x|--accept-risk",
+		"grant|acme|--profile|skype|--change-request|c|--accept-risk",
+		"grant|acme|--profile|skype|--change-request|c|--accepted-by|x",
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		assert_int_equal(run(lines[i]), STEERCTL_USAGE);
+		assert_non_null(strstr(printed.err, "not inspected"));
+		assert_non_null(strstr(printed.err, "any software"));
+		assert_non_null(strstr(printed.err, "without a rating"));
+		assert_non_null(strstr(printed.err, "nothing was sent"));
+		assert_string_equal(printed.out, "");
+	}
+}
+
+static void test_help(void **state)
+{
+	static const char *const commands[] = { "status", "tenants", "exceptions", "profiles", "grant",
+						"revoke", "explain", "watch", "resync" };
+	char line[64];
+	size_t i;
+
+	(void)state;
+	assert_int_equal(run("--help"), STEERCTL_OK);
+	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		assert_non_null(strstr(printed.out, commands[i]));
+	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		snprintf(line, sizeof(line), "%s|--help", commands[i]);
+		assert_int_equal(run(line), STEERCTL_OK);
+		snprintf(line, sizeof(line), "usage: steerctl %s", commands[i]);
+		assert_memory_equal(printed.out, line, strlen(line));
+	}
+	assert_int_equal(run("--version"), STEERCTL_OK);
+	assert_memory_equal(printed.out, "steerctl ", 9);
+}
+
+static void test_nobody_there(void **state)
+{
+	char *argv[] = { (char *)"steerctl", (char *)"status", (char *)"--socket=/nonexistent/control" };
+
+	(void)state;
+	assert_int_equal(run_argv(3, argv), STEERCTL_FAILED);
+	assert_non_null(strstr(printed.err, "/nonexistent/control: No such file or directory; is steerd"));
+	assert_string_equal(printed.out, "");
+}
+
+static void test_clean(void **state)
+{
+	char buf[TEXT_MAX], big[3 * TEXT_MAX];
+
+	(void)state;
+	text_clean("a\tb\x7f\xc2\x9b" "31m\xe2\x80\xae" "c\xe2\x81\xa6" "d \xc3\xa9 \xe2\x82\xac", buf);
+	assert_string_equal(buf, "a?b??31m?c?d \xc3\xa9 \xe2\x82\xac");
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	text_clean(big, buf);
+	assert_int_equal(strlen(buf), TEXT_MAX - 1);
+	assert_string_equal(buf + TEXT_MAX - 4, "...");
+	text_clean("\xe2\x80", buf); /* cut off in a character: no reading past the end */
+	text_clean("\xf0", buf);
+}
+
+/* watch */
+
+struct watcher {
+	pid_t pid;
+	FILE *out;
+	int err;
+};
+
+static struct watcher start_watch(const char *a, const char *b, const char *c)
+{
+	char *argv[8] = { (char *)"steerctl", (char *)"--socket", socket_path, (char *)"watch" };
+	struct watcher watcher;
+	int out[2], err[2], argc = 4;
+
+	argv[argc] = (char *)a;
+	argc += a != NULL;
+	argv[argc] = (char *)b;
+	argc += b != NULL;
+	argv[argc] = (char *)c;
+	argc += c != NULL;
+	assert_int_equal(pipe(out), 0);
+	assert_int_equal(pipe(err), 0);
+	watcher.pid = fork();
+	assert_true(watcher.pid >= 0);
+	if (watcher.pid == 0) {
+		close(out[0]);
+		close(err[0]);
+		_exit(steerctl_run(argc, argv, fdopen(out[1], "w"), fdopen(err[1], "w")));
+	}
+	close(out[1]);
+	close(err[1]);
+	watcher.out = fdopen(out[0], "r");
+	setvbuf(watcher.out, NULL, _IONBF, 0);
+	watcher.err = err[0];
+	return watcher;
+}
+
+/* The next line, which must come before the deadline and hold text. */
+static void expect_line(struct watcher *watcher, const char *text)
+{
+	struct pollfd poll_out = { .fd = fileno(watcher->out), .events = POLLIN };
+	char line[1024] = "";
+
+	assert_int_equal(poll(&poll_out, 1, DEADLINE_S * 1000), 1);
+	assert_non_null(fgets(line, sizeof(line), watcher->out));
+	if (!strstr(line, text))
+		fail_msg("got: %s\nexpected: %s", line, text);
+}
+
+/* Ended by a signal it handles: exit code 0, and nothing was left to print. */
+static void end_watch(struct watcher *watcher, int signal)
+{
+	char rest[64];
+	int status;
+
+	assert_int_equal(kill(watcher->pid, signal), 0);
+	assert_int_equal(waitpid(watcher->pid, &status, 0), watcher->pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_null(fgets(rest, sizeof(rest), watcher->out));
+	fclose(watcher->out);
+	close(watcher->err);
+}
+
+static void ask(const char *request)
+{
+	struct answer answer = { NULL, NULL };
+	char error[CLIENT_ERROR_MAX];
+
+	if (client_ask(socket_path, request, &answer, error) < 0)
+		fail_msg("%s", error);
+	client_free_answer(&answer);
+}
+
+static void emit(const char *tenant, bool live, bool kept)
+{
+	char request[256];
+
+	snprintf(request, sizeof(request),
+		 "{\"v\":1,\"command\":\"emit\",\"tenant\":\"%s\",\"live\":%s,\"kept\":%s}", tenant,
+		 live ? "true" : "false", kept ? "true" : "false");
+	ask(request);
+}
+
+#define LINE(tenant)                                                                               \
+	"2026-01-31T12:00:00.000001Z child-up             " tenant " child=\"net one\" spi_in=c1234567\n"
+
+static void test_watch_text(void **state)
+{
+	struct pollfd poll_out = { .events = POLLIN };
+	struct watcher watcher;
+	int tries = 0;
+
+	(void)state;
+	emit("before", true, true);
+	watcher = start_watch(NULL, NULL, NULL);
+	poll_out.fd = fileno(watcher.out);
+	/* from whatever moment it listens, and nothing from before */
+	do {
+		emit("early", false, true);
+		assert_true(++tries < EVENTS_MAX - 8);
+	} while (poll(&poll_out, 1, 200) == 0);
+	emit("second", true, true);
+	for (;;) {
+		char line[1024];
+
+		assert_non_null(fgets(line, sizeof(line), watcher.out));
+		if (strcmp(line, LINE("second")) == 0)
+			break;
+		assert_string_equal(line, LINE("early"));
+	}
+	emit("lost", false, true);
+	emit("third", true, true);
+	expect_line(&watcher, LINE("lost"));
+	expect_line(&watcher, LINE("third"));
+	end_watch(&watcher, SIGINT);
+}
+
+static void test_watch_since(void **state)
+{
+	struct watcher watcher;
+
+	(void)state;
+	emit("one", false, true);
+	emit("two", false, true);
+	watcher = start_watch("--since", "1", NULL);
+	expect_line(&watcher, LINE("two"));
+	emit("three", true, true);
+	expect_line(&watcher, LINE("three"));
+	emit("four", false, true); /* lost on the stream: the heartbeat tells */
+	expect_line(&watcher, LINE("four"));
+	emit("five", true, false); /* only live */
+	expect_line(&watcher, LINE("five"));
+	emit("six", false, false); /* lost for good; the next one is not */
+	emit("seven", true, true);
+	expect_line(&watcher, LINE("seven"));
+	end_watch(&watcher, SIGTERM);
+}
+
+static void test_watch_tenant(void **state)
+{
+	struct watcher watcher;
+
+	(void)state;
+	emit("acme", false, true);
+	emit("other", false, true);
+	watcher = start_watch("acme", "--since", "0");
+	expect_line(&watcher, LINE("acme"));
+	emit("acme2", true, true);
+	emit("acme", true, true);
+	expect_line(&watcher, LINE("acme"));
+	emit("other", true, true);
+	emit("acme", false, true);
+	expect_line(&watcher, LINE("acme"));
+	end_watch(&watcher, SIGTERM);
+}
+
+static void test_watch_json_and_restart(void **state)
+{
+	struct watcher watcher;
+
+	(void)state;
+	emit("one", false, true);
+	watcher = start_watch("--json", "--since", "0");
+	expect_line(&watcher, "{\"v\":1,\"epoch\":\"epoch-1\",\"seq\":1,\"time\":\"2026-01-31T12:00:00."
+			      "000001Z\",\"type\":\"child-up\",\"tenant\":\"one\",\"child\":\"net one\","
+			      "\"spi_in\":\"c1234567\"}\n");
+	emit("two", true, true);
+	expect_line(&watcher, "{\"v\":1,\"epoch\":\"epoch-1\",\"seq\":2,");
+	ask("{\"v\":1,\"command\":\"restart\"}");
+	emit("new", true, true);
+	expect_line(&watcher, "{\"v\":1,\"epoch\":\"epoch-2\",\"seq\":1,");
+	end_watch(&watcher, SIGTERM);
+}
+
+static int make_dir(void **state)
+{
+	(void)state;
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(socket_path, sizeof(socket_path), "%s/control", dir);
+	snprintf(endpoint, sizeof(endpoint), "ipc://%s/stream", dir);
+	return 0;
+}
+
+static int remove_dir(void **state)
+{
+	char name[80];
+
+	(void)state;
+	free(printed.out);
+	free(printed.err);
+	unlink(socket_path);
+	snprintf(name, sizeof(name), "%s/stream", dir);
+	unlink(name);
+	return rmdir(dir);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start_server, stop_server)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_text),
+		TEST(test_grant),
+		TEST(test_json),
+		TEST(test_usage),
+		TEST(test_risk),
+		TEST(test_help),
+		cmocka_unit_test(test_nobody_there),
+		cmocka_unit_test(test_clean),
+		TEST(test_watch_text),
+		TEST(test_watch_since),
+		TEST(test_watch_tenant),
+		TEST(test_watch_json_and_restart),
+	};
+
+	return cmocka_run_group_tests_name("steerctl", tests, make_dir, remove_dir);
+}

@@ -128,6 +128,9 @@ class Charon:
                 found.append(name)
         return found
 
+    def count_child_sas(self):
+        return self.swanctl("--list-sas").stdout.count(", INSTALLED,")
+
     def initiate(self, timeout=20):
         done = self.swanctl("--initiate", "--child", "internet", "--timeout", timeout, check=False)
         if done.returncode != 0:

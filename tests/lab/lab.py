@@ -221,8 +221,10 @@ class Lab:
             self.steer.revoke(exception["tenant"])
 
     def wait_synchronised(self, deadline=15):
-        """Until steerd knows the child SAs that charon has, and steers."""
+        """Until steerd steers and knows as many child SAs as charon has."""
         wait_until(self.steer.active, "steerd steers", deadline)
+        wait_until(lambda: self.steer.status()["child_sas"] == self.gateway.count_child_sas(),
+                   "steerd knows what charon has", deadline)
 
     # What the far side saw
 

@@ -4,6 +4,7 @@
 import json
 import pathlib
 import signal
+import socket
 import subprocess
 import threading
 
@@ -136,6 +137,29 @@ class Steer:
     def ask(self, *words):
         """The same with --json, parsed."""
         return json.loads(self.ctl(*words, "--json").stdout)
+
+    def request(self, command, **fields):
+        """One request on the control socket itself; returns the answer."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(self.control))
+            sock.sendall(json.dumps({"v": 1, "command": command, **fields}).encode() + b"\n")
+            with sock.makefile() as answer:
+                return json.loads(answer.readline())
+
+    def sequence(self):
+        """The number of the last event on the operators' stream."""
+        return self.request("stream")["stream"]["seq"]
+
+    def status(self):
+        return self.ask("status")["status"]
+
+    def active(self):
+        """Does steerd say that it steers?"""
+        return self.status()["state"] == "steering"
+
+    def exceptions(self):
+        return self.ask("exceptions")["exceptions"]
 
     def watch_command(self, *words):
         return [self.steerctl, "--socket", self.control, "watch", *words]

@@ -2,7 +2,7 @@
 /*
  * Life of the nft table: made, adopted, checked, removed. See nft_element.c for what is in it.
  *
- * libnftables is used for text only. It must not be called before the kernel is known to answer,
+ * libnftables is used for the skeleton only. It must not be called before the kernel is known to answer,
  * because it exits the process when it cannot open its socket.
  */
 #include "nft.h"
@@ -40,10 +40,9 @@ int nft_open(const struct settings *settings, struct nft **ret_nft)
 	err = -ENOMEM;
 	nft->batch = malloc(NFT_BATCH_BYTES);
 	nft->ctx = nft_ctx_new(NFT_CTX_DEFAULT);
-	if (nft->batch == NULL || nft->ctx == NULL || nft_ctx_buffer_output(nft->ctx) != 0 ||
+	if (nft->batch == NULL || nft->ctx == NULL ||
 	    nft_ctx_buffer_error(nft->ctx) != 0)
 		goto fail;
-	nft_ctx_output_set_flags(nft->ctx, NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_TERSE);
 	*ret_nft = nft;
 	return 0;
 fail:
@@ -58,7 +57,7 @@ void nft_close(struct nft *nft)
 	if (nft->ctx != NULL)
 		nft_ctx_free(nft->ctx);
 	nft_link_close(&nft->link);
-	free(nft->listing);
+	nft_image_free(&nft->image);
 	free(nft->batch);
 	free(nft);
 }
@@ -134,24 +133,6 @@ static int delete_table(struct nft *nft, const char *name)
 	return err == -ENOENT ? 0 : err;
 }
 
-/* nft -s -t list table inet NAME */
-static int list_table(struct nft *nft, const char *name, char **ret_listing)
-{
-	char command[64 + NAME_MAX_PROBE];
-	char *listing;
-	int err;
-
-	snprintf(command, sizeof(command), "list table inet %s", name);
-	err = run_text(nft, command);
-	if (err < 0)
-		return err;
-	listing = strdup(nft_ctx_get_output_buffer(nft->ctx));
-	if (listing == NULL)
-		return -ENOMEM;
-	*ret_listing = listing;
-	return 0;
-}
-
 /*
  * In one transaction: whatever has this name goes, the skeleton comes. The first "add" makes the
  * "delete" valid when there is none. line is put first into the table.
@@ -184,82 +165,52 @@ out:
 	return err;
 }
 
-/* The next line that is not empty (nft spaces a table with flags otherwise); NULL at the end. */
-static const char *next_line(const char *at, size_t *ret_len)
-{
-	at += strspn(at, "\n");
-	*ret_len = strcspn(at, "\n");
-	return *ret_len == 0 ? NULL : at;
-}
-
-/* Line by line behind the one with the table's name, but for the probe's own flag. */
-static bool listings_equal(const char *existing, const char *probe)
-{
-	const char *a = existing + strcspn(existing, "\n");
-	const char *b = probe + strcspn(probe, "\n");
-	size_t a_len = 0;
-	size_t b_len = 0;
-
-	b = next_line(b, &b_len);
-	if (b == NULL || strncmp(b, DORMANT, strlen(DORMANT)) != 0)
-		return false;
-	do {
-		a = next_line(a + a_len, &a_len);
-		b = next_line(b + b_len, &b_len);
-		if (a == NULL || b == NULL)
-			return a == b;
-	} while (a_len == b_len && memcmp(a, b, a_len) == 0);
-	return false;
-}
-
 /*
  * Is the table that is there the one we would make? The kernel is asked to hold the wanted one
- * beside it, dormant (none of its hooks is registered), and both are listed by the same
- * libnftables: so nothing depends on how a release prints rules. 1, 0 or a negative errno.
+ * beside it, dormant (none of its hooks is registered), and to describe both: so nothing depends
+ * on how a release of the kernel or of libnftables writes a rule. 1, 0 or a negative errno.
  */
-static int matches_wanted(struct nft *nft, enum steering_mode mode)
+static int matches_wanted(struct nft *nft, enum steering_mode mode, const char *probe_name)
+{
+	struct nft_image existing = { 0 };
+	struct nft_image probe = { 0 };
+	int err = replace_table(nft, mode, probe_name, DORMANT);
+
+	if (err < 0)
+		return err;
+	err = nft_image_take(&nft->link, nft->settings->nft_table, 0, &existing);
+	if (err == 0)
+		err = nft_image_take(&nft->link, probe_name, NFT_TABLE_F_DORMANT, &probe);
+	if (err == 0)
+		err = nft_image_equal(&existing, &probe);
+	nft_image_free(&existing);
+	nft_image_free(&probe);
+	return err;
+}
+
+/* Look whether there is a table to adopt, and leave no probe behind, not even a former run's. */
+static int find_table(struct nft *nft, enum steering_mode mode)
 {
 	char probe_name[NAME_MAX_PROBE];
-	char *existing = NULL;
-	char *probe = NULL;
+	int found = table_exists(nft, nft->settings->nft_table);
 	int err;
 
 	snprintf(probe_name, sizeof(probe_name), "%s" PROBE_SUFFIX, nft->settings->nft_table);
-	err = table_exists(nft, nft->settings->nft_table);
-	if (err == 0) {
-		int left = table_exists(nft, probe_name);
-
-		return left > 0 ? delete_table(nft, probe_name) : left;
-	}
-	if (err < 0)
-		return err;
-	err = replace_table(nft, mode, probe_name, DORMANT);
-	if (err < 0)
-		return err;
-	err = list_table(nft, nft->settings->nft_table, &existing);
-	if (err == 0)
-		err = list_table(nft, probe_name, &probe);
-	if (err == 0)
-		err = listings_equal(existing, probe);
-	free(existing);
-	free(probe);
-	if (delete_table(nft, probe_name) < 0 && err >= 0) {
-		snprintf(nft->error, sizeof(nft->error), "cannot delete table %s", probe_name);
-		err = -EIO;
-	}
-	return err;
+	if (found > 0)
+		found = matches_wanted(nft, mode, probe_name);
+	err = delete_table(nft, probe_name);
+	return found >= 0 && err < 0 ? err : found;
 }
 
 int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, const char **ret_error)
 {
 	uint32_t generation;
-	char *listing = NULL;
 	bool adopted;
 	int err;
 
 	snprintf(nft->error, sizeof(nft->error), "no answer from nf_tables");
 	*ret_error = nft->error;
-	err = matches_wanted(nft, mode);
+	err = find_table(nft, mode);
 	if (err < 0)
 		return err;
 	adopted = err > 0;
@@ -271,11 +222,9 @@ int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, cons
 	/* in this order a commit in between is seen as a stranger's, and the table is checked */
 	err = nft_link_generation(&nft->link, &generation);
 	if (err == 0)
-		err = list_table(nft, nft->settings->nft_table, &listing);
+		err = nft_image_take(&nft->link, nft->settings->nft_table, 0, &nft->image);
 	if (err < 0)
 		return err;
-	free(nft->listing);
-	nft->listing = listing;
 	nft->generation = generation;
 	nft->mode = mode;
 	*ret_adopted = adopted;
@@ -285,19 +234,17 @@ int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, cons
 
 int nft_check(struct nft *nft)
 {
-	char *listing = NULL;
+	struct nft_image image = { 0 };
 	int err;
 
-	if (nft->listing == NULL)
+	if (nft->image.len == 0)
 		return 0;
-	err = table_exists(nft, nft->settings->nft_table);
-	if (err <= 0)
-		return err;
-	err = list_table(nft, nft->settings->nft_table, &listing);
-	if (err < 0)
-		return err;
-	err = strcmp(listing, nft->listing) == 0;
-	free(listing);
+	err = nft_image_take(&nft->link, nft->settings->nft_table, 0, &image);
+	if (err == -ENOENT)
+		return 0;
+	if (err == 0)
+		err = nft_image_equal(&image, &nft->image);
+	nft_image_free(&image);
 	return err;
 }
 
@@ -307,8 +254,7 @@ int nft_remove(struct nft *nft)
 
 	if (err < 0)
 		return err;
-	free(nft->listing);
-	nft->listing = NULL;
+	nft_image_free(&nft->image);
 	return 0;
 }
 

@@ -36,14 +36,14 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 		      char *buf, size_t size);
 
 /*
- * Make the kernel's skeleton the wanted one. An existing table that already equals it, by its
- * terse listing, is adopted with its elements and lease (*ret_adopted = true): a restart
- * disturbs no flow. Otherwise it is replaced in one transaction, empty. On error *ret_error is
- * libnftables' own message (owned by nft, valid until the next call); then -EIO.
+ * Make the kernel's skeleton the wanted one. An existing table that already equals it, by value
+ * and without elements and counters, is adopted with its elements and lease (*ret_adopted =
+ * true): a restart disturbs no flow. Otherwise it is replaced in one transaction, empty. On error
+ * *ret_error says why (owned by nft, valid until the next call); -EIO: libnftables said it.
  */
 int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, const char **ret_error);
 
-/* Is the table still what nft_ensure left? Compares the terse stateless listing. 1 yes, 0 no. */
+/* Is the table still what nft_ensure left? Elements and counters do not count. 1 yes, 0 no. */
 int nft_check(struct nft *nft);
 
 /* Delete the table and everything in it; 0 also if there was none. */

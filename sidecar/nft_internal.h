@@ -28,12 +28,20 @@ struct nft_link {
 	uint32_t seq;
 };
 
+/* What makes two tables alike; see nft_image.c. Zeroed: none. */
+struct nft_image {
+	char *bytes;
+	size_t len;
+	size_t room;
+	bool too_large;
+};
+
 struct nft {
 	const struct settings *settings;
 	enum steering_mode mode; /* of the last nft_ensure(); STEERING_AUTO before */
 	struct nft_link link;
 	struct nft_ctx *ctx;   /* libnftables, which has a socket of its own */
-	char *listing;	       /* the table as nft_ensure() left it */
+	struct nft_image image; /* of the table as nft_ensure() left it */
 	uint32_t generation;   /* the id to expect if nobody else commits */
 	char *batch;	       /* NFT_BATCH_BYTES */
 	char error[NFT_ERROR_MAX];
@@ -71,6 +79,15 @@ struct nlmsghdr *nft_batch_message(struct nft_batch *batch, uint16_t type, uint1
 void nft_batch_done(struct nft_batch *batch, struct nlmsghdr *message);
 /* Send all, wait for the result: 0 or the first error of any message. */
 int nft_batch_commit(struct nft_batch *batch);
+
+/*
+ * Describe the table; hidden_flags of the table are not looked at. -ENOENT if there is none.
+ * *ret_image is replaced on success.
+ */
+int nft_image_take(struct nft_link *link, const char *table, uint32_t hidden_flags,
+		   struct nft_image *ret_image);
+void nft_image_free(struct nft_image *image);
+bool nft_image_equal(const struct nft_image *a, const struct nft_image *b);
 
 /* The namespace's generation id. */
 int nft_link_generation(struct nft_link *link, uint32_t *ret_generation);

@@ -499,6 +499,7 @@ static void test_replacement(void **state)
 		"add set inet " TABLE " more { type ipv4_addr; }",
 		"add table inet " TABLE " { flags dormant; }",
 		"add counter inet " TABLE " more",
+		"add chain inet " TABLE " prerouting { policy drop; }",
 		"delete table inet " TABLE "; add table inet " TABLE,
 	};
 	const struct element el = sa(0, 0xc0000001, 0);
@@ -687,6 +688,10 @@ static void test_packets(void **state)
 	assert_int_equal(before.denied_packets, 0);
 	assert_int_equal(write(pinned.client, "x", 1), 1);
 	assert_true(counters().bypassed_packets > before.bypassed_packets);
+
+	/* what the counters show makes it no other table */
+	assert_int_equal(nft_check(nft), 1);
+	assert_true(ensure(STEERING_ADDRESS));
 
 	/* withdrawn: the next packet is dropped, and only that flow's */
 	before = counters();

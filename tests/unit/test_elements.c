@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "elements.h"
+
+#define SEC 1000000
+#define NOW (INT64_C(1000) * SEC)
+
+static struct elements *elements;
+static struct element removals[16], additions[16];
+static struct element_batch batch = { .removals = removals, .additions = additions };
+
+static int setup(void **state)
+{
+	(void)state;
+	elements = elements_new();
+	return elements ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	elements_free(elements);
+	return 0;
+}
+
+static struct element_key key(uint8_t n)
+{
+	return (struct element_key){ .set = SET_SA, .lo = { 0xc0, 0, 0, n } };
+}
+
+static void want(uint8_t n, int64_t expires)
+{
+	const struct element_key k = key(n);
+
+	elements_want(elements, &k, expires);
+}
+
+static void unwant(uint8_t n)
+{
+	const struct element_key k = key(n);
+
+	elements_unwant(elements, &k);
+}
+
+static void observe(uint8_t n, int64_t expires)
+{
+	const struct element element = { key(n), expires };
+
+	elements_observe(elements, &element);
+}
+
+static size_t next(size_t max)
+{
+	return elements_next_batch(elements, max, NOW, &batch);
+}
+
+static void commit_all(void)
+{
+	while (next(16))
+		elements_committed(elements, &batch);
+}
+
+static void test_grants_come_once(void **state)
+{
+	(void)state;
+	want(1, 0);
+	want(2, 0);
+	want(1, 0);
+	assert_int_equal(next(16), 2);
+	assert_int_equal(batch.addition_count, 2);
+	elements_committed(elements, &batch);
+	assert_int_equal(next(16), 0);
+	assert_int_equal(elements_wanted(elements), 2);
+}
+
+static void test_uncommitted_comes_again(void **state)
+{
+	(void)state;
+	want(1, 0);
+	assert_int_equal(next(16), 1);
+	assert_int_equal(next(16), 1);
+}
+
+static void test_withdrawals_come_before_all_grants(void **state)
+{
+	(void)state;
+	for (uint8_t n = 1; n <= 6; n++)
+		want(n, 0);
+	commit_all();
+	want(10, 0);
+	want(11, 0);
+	for (uint8_t n = 1; n <= 6; n++)
+		unwant(n);
+	assert_int_equal(next(4), 4);
+	assert_int_equal(batch.removal_count, 4);
+	assert_int_equal(batch.addition_count, 0);
+	elements_committed(elements, &batch);
+	assert_int_equal(next(4), 3);
+	assert_int_equal(batch.removal_count, 2);
+}
+
+static void test_batches_are_bounded(void **state)
+{
+	(void)state;
+	for (uint8_t n = 0; n < 40; n++)
+		want(n, 0);
+	for (size_t left = 40, n; left; left -= n) {
+		n = next(16);
+		assert_true(n > 0 && n <= 16);
+		elements_committed(elements, &batch);
+	}
+	assert_int_equal(next(16), 0);
+}
+
+static void test_what_was_never_applied_needs_no_withdrawal(void **state)
+{
+	(void)state;
+	want(1, 0);
+	unwant(1);
+	assert_int_equal(next(16), 0);
+}
+
+static void test_changed_expiry_is_removed_and_added(void **state)
+{
+	(void)state;
+	want(1, NOW + 60 * SEC);
+	commit_all();
+	want(1, NOW + 61 * SEC);
+	assert_int_equal(next(16), 0);
+	want(1, NOW + 90 * SEC);
+	assert_int_equal(next(16), 2);
+	assert_int_equal(batch.removal_count, 1);
+	assert_int_equal(batch.additions[0].expires_us, NOW + 90 * SEC);
+	elements_committed(elements, &batch);
+	want(1, 0);
+	assert_int_equal(next(16), 2);
+}
+
+/* Asking the kernel to remove what it has removed itself would fail the whole batch. */
+static void test_expired_is_not_removed(void **state)
+{
+	(void)state;
+	want(1, NOW + 60 * SEC);
+	commit_all();
+	unwant(1);
+	assert_int_equal(elements_next_batch(elements, 16, NOW + 61 * SEC, &batch), 0);
+	want(1, 0);
+	assert_int_equal(next(16), 1);
+	assert_int_equal(batch.removal_count, 0);
+}
+
+static void test_observation_corrects(void **state)
+{
+	uint64_t wrong;
+
+	(void)state;
+	want(1, 0);
+	want(2, 0);
+	commit_all();
+	elements_observe_begin(elements);
+	observe(2, 0);
+	observe(9, 0);
+	elements_observe_end(elements, &wrong);
+	assert_int_equal(wrong, 2);
+	assert_int_equal(next(16), 2);
+	assert_memory_equal(&batch.removals[0].key, (&(struct element_key[]){ key(9) })[0],
+			    sizeof(struct element_key));
+	assert_memory_equal(&batch.additions[0].key, (&(struct element_key[]){ key(1) })[0],
+			    sizeof(struct element_key));
+	elements_committed(elements, &batch);
+	elements_observe_begin(elements);
+	observe(1, 0);
+	observe(2, 0);
+	elements_observe_end(elements, &wrong);
+	assert_int_equal(wrong, 0);
+}
+
+static void test_a_new_plan_unwants_the_rest(void **state)
+{
+	const struct element_key one = key(1);
+
+	(void)state;
+	want(1, 0);
+	want(2, 0);
+	commit_all();
+	elements_plan_begin(elements);
+	elements_want(elements, &one, 0);
+	elements_plan_end(elements);
+	assert_int_equal(next(16), 1);
+	assert_int_equal(batch.removal_count, 1);
+	assert_int_equal(elements_wanted(elements), 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_grants_come_once),
+		TEST(test_uncommitted_comes_again),
+		TEST(test_withdrawals_come_before_all_grants),
+		TEST(test_batches_are_bounded),
+		TEST(test_what_was_never_applied_needs_no_withdrawal),
+		TEST(test_changed_expiry_is_removed_and_added),
+		TEST(test_expired_is_not_removed),
+		TEST(test_observation_corrects),
+		TEST(test_a_new_plan_unwants_the_rest),
+	};
+
+	return cmocka_run_group_tests_name("elements", tests, NULL, NULL);
+}

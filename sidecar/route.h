@@ -3,15 +3,18 @@
  * steerd's FIB rules and routes, by libnl-route. For every path with a table, IPv4 and IPv6 each
  * (only families that have a next hop in via):
  *
- *     ip rule add priority P fwmark MARK/MASK [iif IF] lookup TABLE protocol 93
- *     ip rule add priority P fwmark REPLY_MARK/MASK iif lo lookup TABLE protocol 93
+ *     ip rule add priority P   fwmark MARK/MASK [iif IF] lookup TABLE protocol 93
+ *     ip rule add priority P   fwmark REPLY_MARK/MASK iif PATH_IF goto P+2 protocol 93
+ *     ip rule add priority P+1 fwmark REPLY_MARK/MASK lookup TABLE protocol 93
+ *     ip rule add priority P+2 nop protocol 93
  *     ip route add default table TABLE protocol 93 nexthop via A dev D nexthop via B dev D
  *
- * The second rule answers only reverse-path lookups, which the kernel makes with iif lo
- * (net/ipv4/fib_frontend.c, __fib_validate_source): with net.ipv4.conf.*.src_valid_mark a reply
- * that comes in from the path passes strict filtering, and no reply is ever routed by TABLE.
- * iif IF (settings->interface) is used in address mode for the same reason: the tenant's own
- * packets must not be looked up backwards in TABLE.
+ * P+1 answers only reverse-path lookups: with net.ipv4.conf.*.src_valid_mark a reply that comes in
+ * from the path passes strict filtering, while the reply itself jumps over it and is never routed
+ * by TABLE (route_rule.c says how they are told apart). A path that names no interface has no such
+ * rules. iif IF (settings->interface) is used in address mode for the same reason: the tenant's
+ * own packets must not be looked up backwards in TABLE. (In SA mode the kernel does not filter
+ * decapsulated packets by reverse path.)
  *
  * Observed and desired are compared by value; what is missing is added, what carries our
  * protocol id and is not desired is removed, everything else is foreign and left alone. One thread.
@@ -25,6 +28,10 @@
 
 /* rtm_protocol and FRA_PROTOCOL of everything we make; unassigned in linux/rtnetlink.h. */
 #define ROUTE_PROTOCOL 93
+
+/* What is added to steering.rule_priority: three priorities in a row are ours. */
+#define ROUTE_PRIORITY_REPLY 1
+#define ROUTE_PRIORITY_END 2
 
 #define ROUTE_ERROR_MAX 256
 

@@ -14,8 +14,8 @@
 
 #include "route_internal.h"
 
-/* Forward and reply, in two families. */
-#define DESIRED_MAX (SETTINGS_PATHS_MAX * 4)
+/* In two families, three for a path and one for all of them. */
+#define DESIRED_MAX (2 * (SETTINGS_PATHS_MAX * 3 + 1))
 
 struct rule {
 	int family;
@@ -23,9 +23,11 @@ struct rule {
 	uint32_t mark;
 	uint32_t mask;
 	uint32_t table;
+	uint32_t target; /* FR_ACT_GOTO: the priority to go on at */
 	char iif[IFNAMSIZ];
+	uint8_t action;
 	uint8_t protocol;
-	bool plain; /* nothing but what is above, and a table to look up */
+	bool plain; /* nothing but what is above */
 };
 
 static uint32_t u32_or(struct nlattr *attr, uint32_t otherwise)
@@ -42,6 +44,7 @@ static bool is_plain(struct nlattr *attr)
 	case FRA_FWMASK:
 	case FRA_TABLE:
 	case FRA_IIFNAME:
+	case FRA_GOTO:
 	case FRA_PROTOCOL:
 	case FRA_PAD:
 		return true;
@@ -67,12 +70,14 @@ static bool parse(struct nlmsghdr *nlh, struct rule *rule)
 	rule->mark = u32_or(tb[FRA_FWMARK], 0);
 	rule->mask = u32_or(tb[FRA_FWMASK], rule->mark != 0 ? UINT32_MAX : 0);
 	rule->table = u32_or(tb[FRA_TABLE], frh->table);
+	rule->target = u32_or(tb[FRA_GOTO], 0);
+	rule->action = frh->action;
 	if (tb[FRA_PROTOCOL] != NULL && nla_len(tb[FRA_PROTOCOL]) >= 1)
 		rule->protocol = nla_get_u8(tb[FRA_PROTOCOL]);
 	if (tb[FRA_IIFNAME] != NULL)
 		nla_strlcpy(rule->iif, tb[FRA_IIFNAME], sizeof(rule->iif));
-	rule->plain = frh->action == FR_ACT_TO_TBL && frh->tos == 0 && frh->src_len == 0 &&
-		      frh->dst_len == 0 && !(frh->flags & FIB_RULE_INVERT);
+	rule->plain = frh->tos == 0 && frh->src_len == 0 && frh->dst_len == 0 &&
+		      !(frh->flags & FIB_RULE_INVERT);
 	nlmsg_for_each_attr(attr, nlh, sizeof(*frh), left)
 		rule->plain = rule->plain && is_plain(attr);
 	return true;
@@ -82,7 +87,59 @@ static bool equal(const struct rule *a, const struct rule *b)
 {
 	return a->family == b->family && a->priority == b->priority && a->mark == b->mark &&
 	       a->mask == b->mask && a->table == b->table && a->protocol == b->protocol &&
-	       strcmp(a->iif, b->iif) == 0 && a->plain && b->plain;
+	       a->action == b->action && a->target == b->target && strcmp(a->iif, b->iif) == 0 && a->plain && b->plain;
+}
+
+/*
+ * Replies carry a mark for one purpose: strict reverse-path filtering looks their source up as if
+ * they went back, with that mark, and must find the interface they came from. The kernel makes that
+ * lookup with iif set to the interface the packet will leave by (net/ipv4/route.c,
+ * __mkroute_input), so a reply itself, whose iif is the path's interface, can be told apart: it
+ * jumps over the rule, and is routed like any packet. Without the jump it would be sent back.
+ */
+static unsigned desire_reply(const struct settings *s, const struct path *path, struct rule rule,
+			     struct rule *desired)
+{
+	rule.mark = path->reply_mark;
+	rule.iif[0] = '\0';
+	desired[0] = rule;
+	memcpy(desired[0].iif, path->interface, sizeof(desired[0].iif));
+	desired[0].action = FR_ACT_GOTO;
+	desired[0].table = 0;
+	desired[0].target = s->rule_priority + ROUTE_PRIORITY_END;
+	desired[1] = rule;
+	desired[1].priority = s->rule_priority + ROUTE_PRIORITY_REPLY;
+	return 2;
+}
+
+static unsigned desire_path(const struct settings *s, const struct path *path, int family,
+			    enum steering_mode mode, struct rule *desired)
+{
+	struct rule rule = { .family = family, .action = FR_ACT_TO_TBL, .priority = s->rule_priority,
+			     .mark = path->mark, .mask = s->mark_mask, .table = path->table,
+			     .protocol = ROUTE_PROTOCOL, .plain = true };
+	unsigned count = 0;
+
+	if (path->interface[0] != '\0')
+		count = desire_reply(s, path, rule, desired);
+	if (mode == STEERING_ADDRESS)
+		memcpy(rule.iif, s->interface, sizeof(rule.iif));
+	desired[count++] = rule;
+	return count;
+}
+
+/* Where the jumps end; added first, so that none ever leads nowhere. */
+static unsigned desire_end(const struct settings *s, int family, struct rule *desired)
+{
+	for (unsigned i = 0; i < s->path_count; i++) {
+		if (!route_path_has(&s->paths[i], family) || s->paths[i].interface[0] == '\0')
+			continue;
+		*desired = (struct rule){ .family = family, .action = FR_ACT_NOP,
+					  .priority = s->rule_priority + ROUTE_PRIORITY_END,
+					  .protocol = ROUTE_PROTOCOL, .plain = true };
+		return 1;
+	}
+	return 0;
 }
 
 static unsigned desire(const struct route *route, enum steering_mode mode,
@@ -91,28 +148,17 @@ static unsigned desire(const struct route *route, enum steering_mode mode,
 	const struct settings *s = route->settings;
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < s->path_count; i++) {
-		for (unsigned f = 0; f < 2; f++) {
-			const struct path *path = &s->paths[i];
-			struct rule rule = { .family = route_families[f], .priority = s->rule_priority,
-					     .mark = path->mark, .mask = s->mark_mask,
-					     .table = path->table, .protocol = ROUTE_PROTOCOL,
-					     .plain = true };
-
-			if (!route_path_has(path, rule.family))
-				continue;
-			if (mode == STEERING_ADDRESS)
-				memcpy(rule.iif, s->interface, sizeof(rule.iif));
-			desired[count++] = rule;
-			rule.mark = path->reply_mark;
-			snprintf(rule.iif, sizeof(rule.iif), "lo");
-			desired[count++] = rule;
-		}
+	for (unsigned f = 0; f < 2; f++) {
+		count += desire_end(s, route_families[f], desired + count);
+		for (unsigned i = 0; i < s->path_count; i++)
+			if (route_path_has(&s->paths[i], route_families[f]))
+				count += desire_path(s, &s->paths[i], route_families[f], mode,
+						     desired + count);
 	}
 	return count;
 }
 
-/* ip rule add priority P fwmark MARK/MASK [iif IF] lookup TABLE protocol 93 */
+/* ip rule add priority P fwmark MARK/MASK [iif IF] lookup TABLE | goto PRIORITY | nop protocol 93 */
 static int add(struct route *route, const struct rule *rule)
 {
 	struct rtnl_rule *r = rtnl_rule_alloc();
@@ -123,10 +169,14 @@ static int add(struct route *route, const struct rule *rule)
 		return -ENOMEM;
 	rtnl_rule_set_family(r, rule->family);
 	rtnl_rule_set_prio(r, rule->priority);
-	rtnl_rule_set_mark(r, rule->mark);
-	rtnl_rule_set_mask(r, rule->mask);
+	if (rule->mask != 0) {
+		rtnl_rule_set_mark(r, rule->mark);
+		rtnl_rule_set_mask(r, rule->mask);
+	}
 	rtnl_rule_set_table(r, rule->table);
-	rtnl_rule_set_action(r, FR_ACT_TO_TBL);
+	rtnl_rule_set_action(r, rule->action);
+	if (rule->action == FR_ACT_GOTO)
+		rtnl_rule_set_goto(r, rule->target);
 	rtnl_rule_set_protocol(r, rule->protocol);
 	if (rule->iif[0] != '\0')
 		rtnl_rule_set_iif(r, rule->iif);
@@ -265,6 +315,11 @@ static void describe(struct nlmsghdr *nlh, const struct rule *rule, char *buf, s
 		snprintf(buf, size, "from %s%s%s%s action %u", address, length, mark, iif, frh->action);
 }
 
+static bool is_our_priority(const struct settings *s, uint32_t priority)
+{
+	return priority >= s->rule_priority && priority <= s->rule_priority + ROUTE_PRIORITY_END;
+}
+
 /* A foreign rule that is in the way. */
 static bool is_conflict(struct nlmsghdr *nlh, void *user)
 {
@@ -273,7 +328,7 @@ static bool is_conflict(struct nlmsghdr *nlh, void *user)
 
 	if (nlh->nlmsg_type != RTM_NEWRULE || !parse(nlh, &rule) || rule.protocol == ROUTE_PROTOCOL)
 		return false;
-	return rule.priority == s->rule_priority || (rule.mark & rule.mask & s->mark_mask) != 0;
+	return is_our_priority(s, rule.priority) || (rule.mark & rule.mask & s->mark_mask) != 0;
 }
 
 static int name_conflict(const struct settings *s, struct nlmsghdr *nlh, int family,
@@ -285,10 +340,10 @@ static int name_conflict(const struct settings *s, struct nlmsghdr *nlh, int fam
 
 	parse(nlh, &rule);
 	describe(nlh, &rule, text, sizeof(text));
-	if (rule.priority == s->rule_priority)
+	if (is_our_priority(s, rule.priority))
 		snprintf(error, ROUTE_ERROR_MAX,
-			 "%srule priority %u is taken by \"%s\"; set steering.rule_priority to a free one",
-			 version, s->rule_priority, text);
+			 "%srule priority %u is taken by \"%s\"; set steering.rule_priority to the first "
+			 "of %u free ones", version, rule.priority, text, ROUTE_PRIORITY_END + 1);
 	else
 		snprintf(error, ROUTE_ERROR_MAX,
 			 "mark bits of 0x%08x are used by the %srule %u \"%s\"; set "

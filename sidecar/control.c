@@ -98,8 +98,7 @@ static bool peer_allowed(const struct control *control, int fd, struct control_c
 	name_caller(ret_caller);
 	if (cred.uid == 0 || cred.uid == geteuid())
 		return true;
-	return control->has_group &&
-	       (cred.gid == control->gid || peer_in_group(fd, control->gid));
+	return control->has_group && (cred.gid == control->gid || peer_in_group(fd, control->gid));
 }
 
 /* Replies */
@@ -219,7 +218,8 @@ static int run_command(struct client *client, const struct control_command *comm
 
 	for (size = REPLY_START; r == -ENOSPC && size <= CONTROL_REPLY_MAX; size *= 4) {
 		if (size > REPLY_START && size > room)
-			return reply_refused(client, "too many long answers are under way; try again");
+			return reply_refused(client,
+					     "too many long answers are under way; try again");
 		r = try_handler(client, command, request, size);
 	}
 	if (r == -ENOSPC)
@@ -239,7 +239,8 @@ static int refuse_command(struct client *client, const char *name)
 	for (command = client->control->commands; command->name; command++) {
 		if (len > 0 && (size_t)len < sizeof(error))
 			len += snprintf(error + len, sizeof(error) - (size_t)len, "%s %s",
-					command == client->control->commands ? "" : ",", command->name);
+					command == client->control->commands ? "" : ",",
+					command->name);
 	}
 	return reply_refused(client, error);
 }
@@ -394,8 +395,8 @@ static int watch_client(struct client *client)
 	if (r >= 0)
 		r = sd_event_source_set_priority(client->io, PRIORITY);
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop, &client->timer, CLOCK_MONOTONIC, PROGRESS_US, 0,
-					       on_timeout, client);
+		r = sd_event_add_time_relative(loop, &client->timer, CLOCK_MONOTONIC, PROGRESS_US,
+					       0, on_timeout, client);
 	if (r >= 0)
 		r = sd_event_source_set_priority(client->timer, PRIORITY);
 	return r;
@@ -435,7 +436,8 @@ static void admit(struct control *control, int fd)
 	if (r >= 0 && !peer_allowed(control, fd, &client->caller)) {
 		control->counters.denied_callers++;
 		client->closing = true;
-		r = reply_error(client, "permission denied: only root, steerd's own user and members of "
+		r = reply_error(client,
+				"permission denied: only root, steerd's own user and members of "
 				"its control group may use this socket");
 		if (r >= 0)
 			r = wait_for_more(client);
@@ -513,7 +515,8 @@ static int bind_socket(struct control *control)
 		return -errno;
 	if (lstat(path, &control->made) < 0)
 		return -errno;
-	if (control->has_group && (chown(path, (uid_t)-1, control->gid) < 0 || chmod(path, 0660) < 0))
+	if (control->has_group &&
+	    (chown(path, (uid_t)-1, control->gid) < 0 || chmod(path, 0660) < 0))
 		return -errno;
 	return listen(control->fd, CONTROL_CLIENTS_MAX) < 0 ? -errno : 0;
 }
@@ -552,8 +555,8 @@ static int start(struct control *control, const char *path, const char *group)
 		return -errno;
 	r = bind_socket(control);
 	if (r == 0)
-		r = sd_event_add_io(control->loop, &control->io, control->fd, EPOLLIN, on_connection,
-				    control);
+		r = sd_event_add_io(control->loop, &control->io, control->fd, EPOLLIN,
+				    on_connection, control);
 	return r < 0 ? r : sd_event_source_set_priority(control->io, PRIORITY);
 }
 

@@ -49,9 +49,11 @@ static void put(enum log_level level, const char *subsystem, const char *message
 	int len;
 
 	if (getenv("JOURNAL_STREAM"))
-		len = snprintf(line, sizeof(line), "%s%s: %s\n", levels[level].journal, subsystem, message);
+		len = snprintf(line, sizeof(line), "%s%s: %s\n", levels[level].journal, subsystem,
+			       message);
 	else
-		len = snprintf(line, sizeof(line), "%s: %s: %s\n", levels[level].name, subsystem, message);
+		len = snprintf(line, sizeof(line), "%s: %s: %s\n", levels[level].name, subsystem,
+			       message);
 	if (len < 0)
 		return;
 	if ((size_t)len >= sizeof(line))

@@ -19,7 +19,8 @@ void log_write(enum log_level level, const char *subsystem, const char *format, 
 #define log_info(subsystem, ...) log_write(LOG_LEVEL_INFO, subsystem, __VA_ARGS__)
 #define log_debug(subsystem, ...) log_write(LOG_LEVEL_DEBUG, subsystem, __VA_ARGS__)
 
-/* For what a peer can cause: at most one line a minute for each limiter; says how many it held back. */
+/* For what a peer can cause: at most one line a minute for each limiter; says how many it held
+ * back. */
 struct log_limit {
 	long long next_us; /* CLOCK_MONOTONIC */
 	unsigned long held_back;

@@ -47,14 +47,16 @@ static int look_up(const char *user, struct account *ret_account, char *error)
 
 	getpwnam_r(user, &pw, buf, sizeof(buf), &found);
 	if (!found)
-		return refuse(error, -ESRCH, "the user \"%s\" does not exist on this system: make it "
+		return refuse(error, -ESRCH,
+			      "the user \"%s\" does not exist on this system: make it "
 			      "with systemd-sysusers, or name another with \"user\" in steerd.conf",
 			      user);
 	ret_account->uid = pw.pw_uid;
 	ret_account->gid = pw.pw_gid;
 	ret_account->group_count = GROUPS_MAX;
 	if (getgrouplist(user, pw.pw_gid, ret_account->groups, &ret_account->group_count) < 0)
-		return refuse(error, -E2BIG, "the user \"%s\" is in more than %d groups", user, GROUPS_MAX);
+		return refuse(error, -E2BIG, "the user \"%s\" is in more than %d groups", user,
+			      GROUPS_MAX);
 	return 0;
 }
 
@@ -117,8 +119,10 @@ static int give_directory(const char *path, int fd, bool made, const struct acco
 		return 0;
 	}
 	if (!may_write(account, &st))
-		return refuse(error, -EACCES, "%s exists, is in use, and steerd's user may not write "
-			      "there: make it with systemd-tmpfiles, or change its owner", path);
+		return refuse(error, -EACCES,
+			      "%s exists, is in use, and steerd's user may not write "
+			      "there: make it with systemd-tmpfiles, or change its owner",
+			      path);
 	return 0;
 }
 
@@ -179,7 +183,8 @@ static int drop_root(const char *user, char *error)
 		return r;
 	r = capng_change_id((int)account.uid, (int)account.gid,
 			    CAPNG_INIT_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT);
-	return r == 0 ? 0 : refuse(error, -EPERM, "cannot become the user \"%s\" (step %d)", user, -r);
+	return r == 0 ? 0
+		      : refuse(error, -EPERM, "cannot become the user \"%s\" (step %d)", user, -r);
 }
 
 /* The bounding set can be emptied with CAP_SETPCAP only; systemd has done so for its services. */
@@ -202,7 +207,8 @@ int priv_drop(const char *user, char error[PRIV_ERROR_MAX])
 	if (capng_get_caps_process() < 0)
 		return refuse(error, -EPERM, "cannot read this process's capabilities");
 	if (!capng_have_capability(CAPNG_PERMITTED, CAP_NET_ADMIN))
-		return refuse(error, -EPERM, "CAP_NET_ADMIN is missing: start steerd as root or through "
+		return refuse(error, -EPERM,
+			      "CAP_NET_ADMIN is missing: start steerd as root or through "
 			      "its systemd unit");
 	r = geteuid() == 0 ? drop_root(user, error) : keep_net_admin(error);
 	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

@@ -73,8 +73,9 @@ static int begin_path(struct loader *l, const struct settings_item *item, char *
 
 	for (i = 0; i < s->path_count; i++) {
 		if (strcmp(s->paths[i].name, item->title) == 0)
-			return refuse(l, error, item->line, "path %s: given twice, first in line %u",
-				      item->title, l->paths[i].section);
+			return refuse(l, error, item->line,
+				      "path %s: given twice, first in line %u", item->title,
+				      l->paths[i].section);
 	}
 	if (s->path_count >= SETTINGS_PATHS_MAX)
 		return refuse(l, error, item->line, "path %s: too many paths; expected at most %d",
@@ -93,12 +94,14 @@ static int begin_profile(struct loader *l, const struct settings_item *item, cha
 
 	for (i = 0; i < s->profile_count; i++) {
 		if (strcmp(l->drafts[i].profile.name, item->title) == 0)
-			return refuse(l, error, item->line, "profile %s: given twice, first in line %u",
-				      item->title, l->profiles[i].section);
+			return refuse(l, error, item->line,
+				      "profile %s: given twice, first in line %u", item->title,
+				      l->profiles[i].section);
 	}
 	if (s->profile_count >= SETTINGS_PROFILES_MAX)
-		return refuse(l, error, item->line, "profile %s: too many profiles; expected at most %d",
-			      item->title, SETTINGS_PROFILES_MAX);
+		return refuse(l, error, item->line,
+			      "profile %s: too many profiles; expected at most %d", item->title,
+			      SETTINGS_PROFILES_MAX);
 	strcpy(l->drafts[i].profile.name, item->title);
 	l->target = &l->drafts[i];
 	l->lines = &l->profiles[i];
@@ -111,11 +114,11 @@ static int begin_titled(struct loader *l, const struct settings_item *item, char
 	int r;
 
 	if (!item->title || !settings_name_valid(item->title))
-		return refuse(l, error, item->line,
-			      "%s: \"%s\" is not a name; expected %s NAME { with a lower-case letter, "
-			      "then letters, digits, - and _, at most %d",
-			      item->name, item->title ? item->title : "", item->name,
-			      SETTINGS_NAME_MAX);
+		return refuse(
+			l, error, item->line,
+			"%s: \"%s\" is not a name; expected %s NAME { with a lower-case letter, "
+			"then letters, digits, - and _, at most %d",
+			item->name, item->title ? item->title : "", item->name, SETTINGS_NAME_MAX);
 	r = strcmp(item->name, "path") == 0 ? begin_path(l, item, error)
 					    : begin_profile(l, item, error);
 	if (r == 0)
@@ -150,7 +153,8 @@ static int begin_section(struct loader *l, const struct settings_item *item, cha
 	if (!settings_section_exists(item->name))
 		return refuse(l, error, item->line,
 			      "%s: unknown section; expected charon, stream, control, store, "
-			      "steering, path NAME or profile NAME", item->name);
+			      "steering, path NAME or profile NAME",
+			      item->name);
 	r = titled ? begin_titled(l, item, error) : begin_single(l, item, error);
 	if (r == 0)
 		strcpy(l->section, item->name);
@@ -167,15 +171,18 @@ static void at_top_level(struct loader *l)
 static int refuse_value(struct loader *l, const struct settings_item *item,
 			const struct settings_key *key, int why, char *error)
 {
-	const char *what = why == -ERANGE ? "out of range" :
-			   why == -EEXIST ? "given with a value that is there already" : NULL;
+	const char *what = why == -ERANGE   ? "out of range"
+			   : why == -EEXIST ? "given with a value that is there already"
+					    : NULL;
 	char text[SETTINGS_STRING_MAX] = "[]";
 
 	if (item->count)
-		snprintf(text, sizeof(text), "%s%s", item->values[0], item->count > 1 ? ", ..." : "");
+		snprintf(text, sizeof(text), "%s%s", item->values[0],
+			 item->count > 1 ? ", ..." : "");
 	if (what)
-		return refuse(l, error, item->line, "%s%s%s: \"%s\" is %s; expected %s", key->section,
-			      dot(key->section), key->name, text, what, key->expected);
+		return refuse(l, error, item->line, "%s%s%s: \"%s\" is %s; expected %s",
+			      key->section, dot(key->section), key->name, text, what,
+			      key->expected);
 	return refuse(l, error, item->line, "%s%s%s: \"%s\" is not %s; expected %s", key->section,
 		      dot(key->section), key->name, text, key->kind, key->expected);
 }
@@ -225,8 +232,8 @@ static int set_defaults(struct loader *l)
 	for (i = 0; i < settings_keys_count; i++) {
 		const struct settings_key *key = &settings_keys[i];
 
-		if (key->fallback && key->convert(key, &key->fallback, 1,
-						  (char *)l->settings + key->offset) < 0)
+		if (key->fallback &&
+		    key->convert(key, &key->fallback, 1, (char *)l->settings + key->offset) < 0)
 			return -EINVAL;
 	}
 	return 0;
@@ -241,8 +248,9 @@ static int check_required(const struct loader *l, const struct lines *lines, con
 		const struct settings_key *key = &settings_keys[i];
 
 		if (strcmp(key->section, section) == 0 && key->required && !lines->keys[i])
-			return refuse(l, error, lines->section, "%s.%s: missing in %s %s; expected %s",
-				      section, key->name, section, name, key->expected);
+			return refuse(l, error, lines->section,
+				      "%s.%s: missing in %s %s; expected %s", section, key->name,
+				      section, name, key->expected);
 	}
 	return 0;
 }
@@ -260,16 +268,23 @@ static int check_path_mark(const struct loader *l, unsigned index, char *error)
 	unsigned i;
 
 	if (path->mark & ~s->mark_mask)
-		return refuse(l, error, line, "path.mark: 0x%08x has bits outside steering.mark_mask; "
-			      "expected a mark within 0x%08x", path->mark, s->mark_mask);
+		return refuse(l, error, line,
+			      "path.mark: 0x%08x has bits outside steering.mark_mask; "
+			      "expected a mark within 0x%08x",
+			      path->mark, s->mark_mask);
 	if (path->mark & highest_bit(s->mark_mask))
-		return refuse(l, error, line, "path.mark: 0x%08x has the highest bit of "
-			      "steering.mark_mask, which is kept for replies; expected a mark within "
-			      "0x%08x", path->mark, s->mark_mask & ~highest_bit(s->mark_mask));
+		return refuse(
+			l, error, line,
+			"path.mark: 0x%08x has the highest bit of "
+			"steering.mark_mask, which is kept for replies; expected a mark within "
+			"0x%08x",
+			path->mark, s->mark_mask & ~highest_bit(s->mark_mask));
 	for (i = 0; i < index; i++) {
 		if (s->paths[i].mark == path->mark)
-			return refuse(l, error, line, "path.mark: 0x%08x is that of path %s already; "
-				      "expected another mark", path->mark, s->paths[i].name);
+			return refuse(l, error, line,
+				      "path.mark: 0x%08x is that of path %s already; "
+				      "expected another mark",
+				      path->mark, s->paths[i].name);
 	}
 	return 0;
 }
@@ -283,23 +298,28 @@ static int check_path_table(const struct loader *l, unsigned index, char *error)
 	unsigned i;
 
 	if (path->table >= 253 && path->table <= 255)
-		return refuse(l, error, line, "path.table: %u is one of the system's tables; expected a "
-			      "routing table of its own", path->table);
+		return refuse(l, error, line,
+			      "path.table: %u is one of the system's tables; expected a "
+			      "routing table of its own",
+			      path->table);
 	for (i = 0; path->table && i < index; i++) {
 		if (s->paths[i].table == path->table)
-			return refuse(l, error, line, "path.table: %u is that of path %s already; "
-				      "expected a routing table of its own", path->table,
-				      s->paths[i].name);
+			return refuse(l, error, line,
+				      "path.table: %u is that of path %s already; "
+				      "expected a routing table of its own",
+				      path->table, s->paths[i].name);
 	}
 	if (path->table && !path->via_count)
-		return refuse(l, error, line, "path.table: given without path.via; expected both or none");
+		return refuse(l, error, line,
+			      "path.table: given without path.via; expected both or none");
 	if (!path->table && path->via_count)
 		return refuse(l, error, line_of(lines, "path", "via"),
 			      "path.via: given without path.table; expected both or none");
 	if (path->interface[0] && !path->via_count)
-		return refuse(l, error, line_of(lines, "path", "interface"),
-			      "path.interface: given without path.via; expected the interface of the "
-			      "next hops");
+		return refuse(
+			l, error, line_of(lines, "path", "interface"),
+			"path.interface: given without path.via; expected the interface of the "
+			"next hops");
 	return 0;
 }
 
@@ -349,9 +369,11 @@ static int check_profiles(struct loader *l, char *error)
 			return r;
 		r = path_index(s, draft->path);
 		if (r < 0)
-			return refuse(l, error, line_of(&l->profiles[i], "profile", "path"),
-				      "profile.path: there is no path \"%s\"; expected the name of a "
-				      "path section", draft->path);
+			return refuse(
+				l, error, line_of(&l->profiles[i], "profile", "path"),
+				"profile.path: there is no path \"%s\"; expected the name of a "
+				"path section",
+				draft->path);
 		draft->profile.path = (unsigned)r;
 		s->profiles[i] = draft->profile;
 	}
@@ -367,7 +389,8 @@ static int check_endpoints(struct loader *l, char *error)
 	if (strcmp(s->publish, s->snapshot) == 0)
 		return refuse(l, error, line_of(&l->single, "charon", "snapshot"),
 			      "charon.snapshot: \"%s\" is charon.publish already; expected another "
-			      "endpoint", s->snapshot);
+			      "endpoint",
+			      s->snapshot);
 	for (i = 0; i < s->bind_count; i++) {
 		bool taken = strcmp(s->bind[i], s->publish) == 0 ||
 			     strcmp(s->bind[i], s->snapshot) == 0 ||
@@ -378,7 +401,8 @@ static int check_endpoints(struct loader *l, char *error)
 		if (taken)
 			return refuse(l, error, line_of(&l->single, "stream", "bind"),
 				      "stream.bind: \"%s\" is in use for something else already; "
-				      "expected an endpoint of its own", s->bind[i]);
+				      "expected an endpoint of its own",
+				      s->bind[i]);
 	}
 	return 0;
 }
@@ -389,11 +413,14 @@ static int check_across_keys(struct loader *l, char *error)
 	int r;
 
 	if (mask == highest_bit(mask))
-		return refuse(l, error, line_of(&l->single, "steering", "mark_mask"),
-			      "steering.mark_mask: 0x%08x has one bit only; expected two or more: the "
-			      "highest is kept for replies", mask);
+		return refuse(
+			l, error, line_of(&l->single, "steering", "mark_mask"),
+			"steering.mark_mask: 0x%08x has one bit only; expected two or more: the "
+			"highest is kept for replies",
+			mask);
 	if (l->settings->profile_count == 0)
-		return refuse(l, error, 1, "profile: there is none; expected at least one profile NAME { }");
+		return refuse(l, error, 1,
+			      "profile: there is none; expected at least one profile NAME { }");
 	r = check_endpoints(l, error);
 	if (r == 0)
 		r = check_paths(l, error);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * steerd.conf: parsed (settings_parse.h), checked against one table of keys (settings_schema.h),
- * turned into plain values. The values never change after settings_load(); a reload loads a second one and swaps.
+ * turned into plain values. The values never change after settings_load(); a reload loads a second
+ * one and swaps.
  */
 #ifndef TENANT_STEER_SETTINGS_H
 #define TENANT_STEER_SETTINGS_H
@@ -61,7 +62,8 @@ struct settings {
 	unsigned bind_count;
 	/* control { } */
 	char control_socket[SETTINGS_STRING_MAX];
-	char control_group[SETTINGS_STRING_MAX]; /* may use every command; "" : root and own user only */
+	char control_group[SETTINGS_STRING_MAX]; /* may use every command; "" : root and own user
+						    only */
 	/* store { } */
 	char sqlite[SETTINGS_STRING_MAX];
 	/* steering { } */
@@ -96,7 +98,8 @@ void settings_free(struct settings *settings);
 /* Find by name; -1 if there is none. */
 int settings_profile_index(const struct settings *settings, const char *name);
 
-/* "30d", "15m", "3s", "500ms", "2h" into milliseconds; -EINVAL otherwise. Positive, at most 10 years. */
+/* "30d", "15m", "3s", "500ms", "2h" into milliseconds; -EINVAL otherwise. Positive, at most 10
+ * years. */
 int settings_parse_duration(const char *text, int64_t *ret_ms);
 
 #endif

@@ -11,8 +11,8 @@ static const struct {
 	const char *suffix;
 	int64_t ms;
 } units[] = {
-	{ "ms", 1 }, { "s", 1000 }, { "m", 60 * 1000 }, { "h", 3600 * 1000 }, { "d", 86400 * 1000 },
-	{ "w", 7 * 86400 * 1000 },
+	{ "ms", 1 },          { "s", 1000 },         { "m", 60 * 1000 },
+	{ "h", 3600 * 1000 }, { "d", 86400 * 1000 }, { "w", 7 * 86400 * 1000 },
 };
 
 int settings_parse_duration(const char *text, int64_t *ret_ms)

@@ -121,8 +121,10 @@ static int parse_bare(struct parser *p, char *buf, size_t size)
 		buf[len++] = (char)next(p);
 	}
 	buf[len] = '\0';
-	return len ? 0 : fail(p, p->line, "expected a value; put it in \"quotes\" if it has special "
-					  "characters");
+	return len ? 0
+		   : fail(p, p->line,
+			  "expected a value; put it in \"quotes\" if it has special "
+			  "characters");
 }
 
 static int parse_value(struct parser *p)
@@ -161,7 +163,8 @@ static int parse_list(struct parser *p)
 		if (peek(p) == ',')
 			next(p);
 		else if (peek(p) != ']')
-			return fail(p, p->line, "expected a comma or a closing bracket in this list");
+			return fail(p, p->line,
+				    "expected a comma or a closing bracket in this list");
 	}
 }
 
@@ -172,7 +175,8 @@ static int parse_key_end(struct parser *p)
 	if (peek(p) == ';' || peek(p) == '\n')
 		next(p);
 	else if (peek(p) >= 0 && peek(p) != '}')
-		return fail(p, p->line, "expected a semicolon or the end of the line after this value");
+		return fail(p, p->line,
+			    "expected a semicolon or the end of the line after this value");
 	return 0;
 }
 

@@ -152,8 +152,9 @@ CONVERTER(to_interface)
 
 CONVERTER(to_mode)
 {
-	static const char *const names[] = { [STEERING_AUTO] = "auto", [STEERING_SA] = "sa",
-					     [STEERING_ADDRESS] = "address" };
+	static const char *const names[] = {
+		[STEERING_AUTO] = "auto", [STEERING_SA] = "sa", [STEERING_ADDRESS] = "address"
+	};
 	unsigned i;
 
 	(void)key;
@@ -222,7 +223,8 @@ CONVERTER(to_via)
 	for (i = 0; i < count; i++) {
 		struct address address = { .family = strchr(values[i], ':') ? AF_INET6 : AF_INET };
 
-		if (inet_pton(address.family, values[i], address.bytes) != 1 || !usable_next_hop(&address))
+		if (inet_pton(address.family, values[i], address.bytes) != 1 ||
+		    !usable_next_hop(&address))
 			return -EINVAL;
 		for (j = 0; j < i; j++) {
 			if (memcmp(&path->via[j], &address, sizeof(address)) == 0)
@@ -282,6 +284,7 @@ CONVERTER(to_services)
 #define ENDPOINT_EXPECTED "ipc:// and an absolute file name of at most 107 bytes"
 
 /* The order is that of steerd.conf(5). */
+/* clang-format off */
 const struct settings_key settings_keys[] = {
 	{ "", "user", to_account, TEXT(user, 0), .fallback = "tenant-steer",
 	  .kind = "a user name", .expected = "the name of a system user, or \"\"" },
@@ -351,6 +354,7 @@ const struct settings_key settings_keys[] = {
 	  offsetof(struct settings_profile_draft, profile.max_lifetime_s), 1, 3650LL * 86400,
 	  .kind = "a duration", .expected = "a duration such as 90d, of whole seconds, at most 3650d" },
 };
+/* clang-format on */
 const unsigned settings_keys_count = sizeof(settings_keys) / sizeof(settings_keys[0]);
 _Static_assert(sizeof(settings_keys) / sizeof(settings_keys[0]) <= SETTINGS_KEYS_MAX, "table size");
 

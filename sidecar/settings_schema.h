@@ -31,11 +31,11 @@ struct settings_key {
 	size_t offset;
 	int64_t min; /* of the number; text: shortest length */
 	int64_t max;
-	bool list;             /* may have several values */
-	const char *fallback;  /* the default, in the file's own words; NULL: nothing is set */
+	bool list;            /* may have several values */
+	const char *fallback; /* the default, in the file's own words; NULL: nothing is set */
 	bool required;
-	const char *kind;      /* "a duration": what a value that cannot be read is not */
-	const char *expected;  /* the whole rule, for the reader of the error */
+	const char *kind;     /* "a duration": what a value that cannot be read is not */
+	const char *expected; /* the whole rule, for the reader of the error */
 };
 
 #define SETTINGS_KEYS_MAX 32

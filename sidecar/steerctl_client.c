@@ -117,7 +117,8 @@ static int receive_line(int fd, char **ret_text, char *error)
 		if (got < 0 && errno == EAGAIN)
 			r = refuse(error, -ETIMEDOUT, "steerd does not answer");
 		else if (got <= 0)
-			r = refuse(error, -ECONNRESET, "steerd closed the connection without an answer; "
+			r = refuse(error, -ECONNRESET,
+				   "steerd closed the connection without an answer; "
 				   "it may be busy with other clients");
 		else if (text[(len += (size_t)got) - 1] == '\n')
 			break;
@@ -138,7 +139,8 @@ static int read_answer(char *text, struct answer *ret_answer, char *error)
 	int r = 0;
 
 	if (!YAJL_IS_OBJECT(tree) || text_number(tree, "v") != 1) {
-		r = refuse(error, -EPROTO, "this is not steerd's answer: it may be another release");
+		r = refuse(error, -EPROTO,
+			   "this is not steerd's answer: it may be another release");
 	} else if (!text_true(tree, "ok")) {
 		text_of(text_member(tree, "error"), clean);
 		r = refuse(error, -EREMOTEIO, "%s", clean);

@@ -116,8 +116,8 @@ static int usage(const struct line *line, const char *what, const char *text)
 {
 	const char *command = line->command ? line->command->name : "";
 
-	fprintf(line->err, "steerctl: %s%s; see steerctl%s%s --help\n", what, text, *command ? " " : "",
-		command);
+	fprintf(line->err, "steerctl: %s%s; see steerctl%s%s --help\n", what, text,
+		*command ? " " : "", command);
 	return STEERCTL_USAGE;
 }
 
@@ -152,7 +152,8 @@ static void print_command_help(const struct line *line)
 	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
 		const struct option *option = &command->options[i];
 
-		snprintf(title, sizeof(title), "%s %s", option->name, option->value ? option->value : "");
+		snprintf(title, sizeof(title), "%s %s", option->name,
+			 option->value ? option->value : "");
 		fprintf(line->out, "%s  %-28s %s\n", i ? "" : "\n", title, option->help);
 	}
 	if (command->render == render_grant)
@@ -167,10 +168,10 @@ static void print_help(const struct line *line)
 	for (i = 0; i < COUNT(commands); i++)
 		fprintf(line->out, "  %-12s %s\n", commands[i].name, commands[i].help);
 	fprintf(line->out, "\n"
-		"  --json         steerd's answer as JSON, for scripts\n"
-		"  --socket PATH  instead of " DEFAULT_SOCKET "\n"
-		"  --help         also after a command\n"
-		"  --version\n");
+			   "  --json         steerd's answer as JSON, for scripts\n"
+			   "  --socket PATH  instead of " DEFAULT_SOCKET "\n"
+			   "  --help         also after a command\n"
+			   "  --version\n");
 }
 
 /* Parsing */
@@ -233,7 +234,8 @@ static int take_option(struct line *line, int argc, char *const *argv, int *at)
 			return usage(line, "given twice: ", options[i].name);
 		if (options[i].kind == FLAG) {
 			line->values[i] = "";
-			return equals ? usage(line, "takes no value: ", options[i].name) : STEERCTL_OK;
+			return equals ? usage(line, "takes no value: ", options[i].name)
+				      : STEERCTL_OK;
 		}
 		if (!equals && *at + 1 >= argc)
 			return usage(line, "a value is missing after ", word);

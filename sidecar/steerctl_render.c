@@ -46,7 +46,8 @@ static int print_table(FILE *out, yajl_val list, const struct column *columns, s
 	if (r == 0)
 		r = scols_table_set_termforce(table, SCOLS_TERMFORCE_NEVER);
 	for (i = 0; i < count && r == 0; i++)
-		r = scols_table_new_column(table, columns[i].title, 0, columns[i].flags) ? 0 : -ENOMEM;
+		r = scols_table_new_column(table, columns[i].title, 0, columns[i].flags) ? 0
+											 : -ENOMEM;
 	for (i = 0; YAJL_IS_ARRAY(list) && i < YAJL_GET_ARRAY(list)->len && r == 0; i++)
 		r = add_row(table, YAJL_GET_ARRAY(list)->values[i], columns, count);
 	if (r == 0)
@@ -99,9 +100,12 @@ int render_status(FILE *out, yajl_val answer)
 {
 	static const char *const members[] = { "version", "mode", "state", "reason" };
 	static const char *const totals[][2] = {
-		{ "child SAs", "child_sas" },         { "tenants", "tenants" },
-		{ "exempt child SAs", "exempt_child_sas" }, { "conflicts", "conflicts" },
-		{ "exceptions", "exceptions" },       { "lease (ms)", "lease_ms" },
+		{ "child SAs", "child_sas" },
+		{ "tenants", "tenants" },
+		{ "exempt child SAs", "exempt_child_sas" },
+		{ "conflicts", "conflicts" },
+		{ "exceptions", "exceptions" },
+		{ "lease (ms)", "lease_ms" },
 	};
 	yajl_val status = text_member(answer, "status");
 	size_t i;
@@ -201,7 +205,8 @@ static void format_lifetime(yajl_val row, char buf[TEXT_MAX])
 
 	for (i = 0; seconds > 0 && i < COUNT(units); i++) {
 		if (seconds % units[i].seconds == 0) {
-			snprintf(buf, TEXT_MAX, "%lld%c", seconds / units[i].seconds, units[i].unit);
+			snprintf(buf, TEXT_MAX, "%lld%c", seconds / units[i].seconds,
+				 units[i].unit);
 			return;
 		}
 	}
@@ -237,8 +242,8 @@ int render_grant(FILE *out, yajl_val answer)
 	text_of(text_member(exception, "tenant"), tenant);
 	text_of(text_member(exception, "profile"), profile);
 	format_expires(exception, expires);
-	fprintf(out, "exception %s: %s granted to %s, expires %s, child SAs %lld\n", id, profile, tenant,
-		expires, text_number(answer, "child_sas"));
+	fprintf(out, "exception %s: %s granted to %s, expires %s, child SAs %lld\n", id, profile,
+		tenant, expires, text_number(answer, "child_sas"));
 	print_message(out, answer);
 	return 0;
 }
@@ -312,9 +317,10 @@ static void print_field(FILE *out, yajl_val event, const char *member)
 int render_event(FILE *out, yajl_val event)
 {
 	static const char *const fields[] = {
-		"connection", "child", "spi_in", "old_spi_in", "reqid", "remote_host", "remote_ts",
-		"vips", "identity", "identity_source", "profile", "path", "exception_id", "expires",
-		"actor", "change_request", "accepted_by", "count", "children", "reason",
+		"connection",     "child",       "spi_in",       "old_spi_in", "reqid",
+		"remote_host",    "remote_ts",   "vips",         "identity",   "identity_source",
+		"profile",        "path",        "exception_id", "expires",    "actor",
+		"change_request", "accepted_by", "count",        "children",   "reason",
 	};
 	char time[TEXT_MAX], type[TEXT_MAX], tenant[TEXT_MAX];
 	size_t i;

@@ -12,8 +12,8 @@ static size_t harmful(const unsigned char *s)
 		return 1;
 	if (s[0] == 0xc2 && s[1] >= 0x80 && s[1] <= 0x9f)
 		return 2; /* U+0080..U+009F: C1, some terminals obey them */
-	if (s[0] == 0xe2 && s[1] == 0x80 && ((s[2] >= 0x8e && s[2] <= 0x8f) ||
-					     (s[2] >= 0xa8 && s[2] <= 0xae)))
+	if (s[0] == 0xe2 && s[1] == 0x80 &&
+	    ((s[2] >= 0x8e && s[2] <= 0x8f) || (s[2] >= 0xa8 && s[2] <= 0xae)))
 		return 3; /* marks, separators and overrides of direction */
 	if (s[0] == 0xe2 && s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9)
 		return 3; /* isolates */

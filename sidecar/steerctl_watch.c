@@ -68,8 +68,10 @@ static int ask_events(struct watch *w, struct answer *ret_answer, char *error)
 static void report_loss(struct watch *w, uint64_t seq)
 {
 	if (!w->options->tenant && seq > w->last + 1)
-		fprintf(w->options->err, "steerctl: steerd no longer has %" PRIu64 " events before seq %"
-			PRIu64 "\n", seq - w->last - 1, seq);
+		fprintf(w->options->err,
+			"steerctl: steerd no longer has %" PRIu64 " events before seq %" PRIu64
+			"\n",
+			seq - w->last - 1, seq);
 }
 
 /* Ask for all events after the last one and print them. */
@@ -154,7 +156,8 @@ static bool receive(struct watch *w)
 	return true;
 }
 
-/* Heartbeats tell a filtered reader too that it is not cut off, and up to which seq it is complete. */
+/* Heartbeats tell a filtered reader too that it is not cut off, and up to which seq it is complete.
+ */
 static int subscribe(struct watch *w)
 {
 	char topic[EVENT_TOPIC_MAX + 16];
@@ -176,8 +179,8 @@ static int connect_stream(struct watch *w, const char *endpoint, char *error)
 	w->context = zmq_ctx_new();
 	w->socket = w->context ? zmq_socket(w->context, ZMQ_SUB) : NULL;
 	if (!w->socket || zmq_setsockopt(w->socket, ZMQ_RCVHWM, &hwm, sizeof(hwm)) < 0 ||
-	    zmq_setsockopt(w->socket, ZMQ_LINGER, &linger, sizeof(linger)) < 0 || subscribe(w) < 0 ||
-	    zmq_connect(w->socket, endpoint) < 0) {
+	    zmq_setsockopt(w->socket, ZMQ_LINGER, &linger, sizeof(linger)) < 0 ||
+	    subscribe(w) < 0 || zmq_connect(w->socket, endpoint) < 0) {
 		snprintf(error, CLIENT_ERROR_MAX, "cannot connect to the stream: %s",
 			 zmq_strerror(zmq_errno()));
 		return -EIO;
@@ -192,7 +195,8 @@ static uint64_t first_seq(const struct watch *w, uint64_t current)
 		return current;
 	if (w->options->since <= current)
 		return w->options->since;
-	fprintf(w->options->err, "steerctl: steerd is at seq %" PRIu64 " only: it was restarted\n", current);
+	fprintf(w->options->err, "steerctl: steerd is at seq %" PRIu64 " only: it was restarted\n",
+		current);
 	return 0;
 }
 
@@ -213,7 +217,8 @@ static int find_stream(struct watch *w, char *error)
 	if (YAJL_IS_ARRAY(endpoints) && YAJL_GET_ARRAY(endpoints)->len > 0)
 		endpoint = YAJL_GET_STRING(YAJL_GET_ARRAY(endpoints)->values[0]);
 	if (!endpoint || !epoch || strlen(epoch) >= sizeof(w->epoch)) {
-		snprintf(error, CLIENT_ERROR_MAX, "steerd offers no stream: see stream.bind in steerd.conf");
+		snprintf(error, CLIENT_ERROR_MAX,
+			 "steerd offers no stream: see stream.bind in steerd.conf");
 		r = -ENOENT;
 	} else {
 		strcpy(w->epoch, epoch);

@@ -73,7 +73,7 @@ static int note(struct store *store, const char *doing, int code)
 	store->damaged = base == SQLITE_CORRUPT || base == SQLITE_NOTADB;
 	snprintf(store->error, sizeof(store->error), "cannot %s: %s", doing,
 		 (sqlite3_errcode(store->db) & 0xff) == base ? sqlite3_errmsg(store->db)
-						    : sqlite3_errstr(code));
+							     : sqlite3_errstr(code));
 	return errno_of(code);
 }
 
@@ -157,8 +157,8 @@ static int prepare(struct store *store)
 	int i, code;
 
 	for (i = 0; i < STATEMENTS; i++) {
-		code = sqlite3_prepare_v3(store->db, statement_texts[i], -1, SQLITE_PREPARE_PERSISTENT,
-					  &store->statements[i], NULL);
+		code = sqlite3_prepare_v3(store->db, statement_texts[i], -1,
+					  SQLITE_PREPARE_PERSISTENT, &store->statements[i], NULL);
 		if (code == SQLITE_ERROR)
 			return note_damage(store, sqlite3_errmsg(store->db));
 		if (code != SQLITE_OK)
@@ -288,7 +288,8 @@ static int each_row(struct store *store, sqlite3_stmt *statement,
 	return r;
 }
 
-int store_each_active(struct store *store, void (*each)(const struct exception *, void *), void *user)
+int store_each_active(struct store *store, void (*each)(const struct exception *, void *),
+		      void *user)
 {
 	return each_row(store, store->statements[ACTIVE], each, user);
 }

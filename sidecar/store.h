@@ -48,7 +48,12 @@ const char *store_error(const struct store *store);
 bool store_damaged(const struct store *store);
 
 /* Call back for each exception not ended (expired ones included: the caller looks at the clock). */
-int store_each_active(struct store *store, void (*each)(const struct exception *, void *), void *user);
+int store_each_active(struct store *store, void (*each)(const struct exception *, void *),
+		      void *user);
+
+/* Call back for the exceptions that have ended, the latest first, at most limit of them. */
+int store_each_ended(struct store *store, unsigned limit,
+		     void (*each)(const struct exception *, void *), void *user);
 
 /*
  * Add exception; durable on return. At most one active exception for a tenant and profile:

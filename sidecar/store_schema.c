@@ -9,7 +9,8 @@
  * holds that a row is written once and ended once.
  */
 const char *const store_migrations[] = {
-	"PRAGMA application_id = 0x74737472;" /* "tstr": file(1) and store_migrate() know it by that */
+	"PRAGMA application_id = 0x74737472;" /* "tstr": file(1) and store_migrate() know it by that
+					       */
 	"CREATE TABLE exception ("
 	" id INTEGER PRIMARY KEY AUTOINCREMENT,"
 	" tenant TEXT NOT NULL CHECK (tenant <> ''),"
@@ -28,7 +29,8 @@ const char *const store_migrations[] = {
 	" SELECT RAISE(ABORT, 'exceptions are never deleted'); END;"
 	"CREATE TRIGGER exception_ended_once BEFORE UPDATE ON exception WHEN OLD.ended_at_us <> 0"
 	" BEGIN SELECT RAISE(ABORT, 'an ended exception is never changed'); END;"
-	"CREATE TRIGGER exception_written_once BEFORE UPDATE OF id, tenant, profile, change_request,"
+	"CREATE TRIGGER exception_written_once BEFORE UPDATE OF id, tenant, profile, "
+	"change_request,"
 	" accepted_by, granted_by, granted_at_us, expires_at_us ON exception"
 	" BEGIN SELECT RAISE(ABORT, 'a granted exception is never changed'); END;",
 };

@@ -212,8 +212,10 @@ static void test_answers(void **state)
 	(void)state;
 	snprintf(answer, sizeof(answer),
 		 "{\"v\":1,\"ok\":true,\"text\":\"hello\",\"flag\":true,\"number\":42,\"uid\":%u,"
-		 "\"name\":\"%s\"}", geteuid(), pw ? pw->pw_name : "?");
-	expect(fd, "{\"v\":1,\"command\":\"echo\",\"text\":\"hello\",\"flag\":true,\"number\":42}\n",
+		 "\"name\":\"%s\"}",
+		 geteuid(), pw ? pw->pw_name : "?");
+	expect(fd,
+	       "{\"v\":1,\"command\":\"echo\",\"text\":\"hello\",\"flag\":true,\"number\":42}\n",
 	       answer);
 	/* absent, and of another type */
 	expect(fd, "{\"v\":1,\"command\":\"echo\"}\n",
@@ -246,7 +248,8 @@ static void test_bad_requests(void **state)
 		{ "{\"v\":1,\"command\":7}\n", "the request has no \\\"command\\\"" },
 		{ "{\"v\":1,\"command\":\"Echo\"}\n",
 		  "unknown command \\\"Echo\\\"; known are echo, refuse, long\"}" },
-		{ "{\"v\":1,\"command\":\"echo\",\"text\":\"a\\u0000b\"}\n", "the request has a NUL" },
+		{ "{\"v\":1,\"command\":\"echo\",\"text\":\"a\\u0000b\"}\n",
+		  "the request has a NUL" },
 		{ "\xff\xfe\n", "the request is not JSON" },
 	};
 	int fd = connect_client();
@@ -255,7 +258,8 @@ static void test_bad_requests(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		snprintf(answer, sizeof(answer), "{\"v\":1,\"ok\":false,\"error\":\"%s", cases[i][1]);
+		snprintf(answer, sizeof(answer), "{\"v\":1,\"ok\":false,\"error\":\"%s",
+			 cases[i][1]);
 		expect(fd, cases[i][0], answer);
 	}
 	send_bytes(fd, "{\"v\":1}\0\n", 9);
@@ -450,7 +454,8 @@ static void test_many_long_answers(void **state)
 		close(fds[i]);
 }
 
-/* Who asks and never reads, and who never asks: both are gone after ten seconds without progress. */
+/* Who asks and never reads, and who never asks: both are gone after ten seconds without progress.
+ */
 static void test_slow_clients(void **state)
 {
 	time_t start = time(NULL), deadline = start + DEADLINE_S;
@@ -572,13 +577,15 @@ static void test_opening(void **state)
 	/* a file that is no socket is not ours to remove */
 	assert_int_equal(control_open(loop, name, "", commands, &calls, &second), -ENOTSOCK);
 	assert_int_equal(unlink(name), 0);
-	assert_int_equal(control_open(loop, name, "no-such-group", commands, &calls, &second), -ESRCH);
+	assert_int_equal(control_open(loop, name, "no-such-group", commands, &calls, &second),
+			 -ESRCH);
 	assert_int_equal(access(name, F_OK), -1);
 	memset(name, 'a', sizeof(name) - 1);
 	name[0] = '/';
 	name[sizeof(name) - 1] = '\0';
 	assert_int_equal(control_open(loop, name, "", commands, &calls, &second), -ENAMETOOLONG);
-	assert_int_equal(control_open(loop, "/nonexistent/x", "", commands, &calls, &second), -ENOENT);
+	assert_int_equal(control_open(loop, "/nonexistent/x", "", commands, &calls, &second),
+			 -ENOENT);
 	assert_null(second);
 }
 
@@ -587,18 +594,12 @@ static void test_opening(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_answers),
-		TEST(test_bad_requests),
-		TEST(test_deep_nesting),
-		TEST(test_byte_by_byte_and_at_once),
-		TEST(test_half_closed),
-		TEST(test_oversize_request),
-		TEST(test_too_many_clients),
-		TEST(test_no_descriptors),
-		TEST(test_long_answers),
-		TEST(test_many_long_answers),
-		TEST(test_slow_clients),
-		TEST(test_callers),
+		TEST(test_answers),          TEST(test_bad_requests),
+		TEST(test_deep_nesting),     TEST(test_byte_by_byte_and_at_once),
+		TEST(test_half_closed),      TEST(test_oversize_request),
+		TEST(test_too_many_clients), TEST(test_no_descriptors),
+		TEST(test_long_answers),     TEST(test_many_long_answers),
+		TEST(test_slow_clients),     TEST(test_callers),
 		TEST(test_opening),
 	};
 

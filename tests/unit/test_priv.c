@@ -61,7 +61,8 @@ static int run_child(int (*run)(void))
 
 static int only_net_admin(void)
 {
-	if (status_value("CapEff", 16) != NET_ADMIN_ONLY || status_value("CapPrm", 16) != NET_ADMIN_ONLY)
+	if (status_value("CapEff", 16) != NET_ADMIN_ONLY ||
+	    status_value("CapPrm", 16) != NET_ADMIN_ONLY)
 		return 10;
 	if (status_value("CapInh", 16) != 0 || status_value("CapAmb", 16) != 0)
 		return 11;
@@ -122,8 +123,8 @@ static int as_service(void)
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct data[2] = { { .effective = 0 } };
 
-	data[0].effective = data[0].permitted = data[0].inheritable =
-		(1u << CAP_NET_ADMIN) | (1u << CAP_NET_RAW);
+	data[0].effective = data[0].permitted = data[0].inheritable = (1u << CAP_NET_ADMIN) |
+								      (1u << CAP_NET_RAW);
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setuid(65534) < 0)
 		return 1;
 	if (syscall(SYS_capset, &header, data) < 0 ||

@@ -139,7 +139,8 @@ static void test_every_key(void **state)
 		"steering { mode = address; pinning = none; on_death = lease; lease = 60s;\r\n"
 		"\tmark_mask = 255; rule_priority = 1; interface = ipsec1; max_child_sas = 4\n"
 		"\tnft_table = steer_2 }\n"
-		"profile skype { path = local; services = [\"tcp/443\", udp/3478]; max_lifetime = 90d; }\n"
+		"profile skype { path = local; services = [\"tcp/443\", udp/3478]; max_lifetime = "
+		"90d; }\n"
 		"profile ssh { path = bypass; services = tcp/22 }\n"
 		"path bypass { mark = 0x01; table = 5443; via = [192.0.2.1, \"2001:db8::1\"];\n"
 		"\tinterface = \"byp0\"; };\n"
@@ -154,6 +155,7 @@ static void test_every_key(void **state)
 #define PATH(text) "path q { " text " }\n" MINIMAL
 #define PROFILE(text) "profile t { " text " }\n" MINIMAL
 
+/* clang-format off */
 static const struct {
 	const char *text;
 	const char *error; /* after "FILE:" */
@@ -245,6 +247,7 @@ static const struct {
 	{ "stream { bind = [a b] }", "1: expected a comma or a closing bracket" },
 	{ "user = $HOME", "1: expected a value" },
 };
+/* clang-format on */
 
 static void test_refused(void **state)
 {
@@ -262,7 +265,8 @@ static void test_refused(void **state)
 		if (settings_load(file, &settings, error) != -EINVAL)
 			fail_msg("accepted: %s", refused[i].text);
 		if (strncmp(error, expected, strlen(expected)) != 0)
-			fail_msg("for: %s\ngot: %s\nexpected: %s", refused[i].text, error, expected);
+			fail_msg("for: %s\ngot: %s\nexpected: %s", refused[i].text, error,
+				 expected);
 		assert_ptr_equal(settings, &i);
 	}
 }
@@ -315,7 +319,8 @@ static void load_many(unsigned paths, unsigned profiles, const char *expected)
 	for (i = 1; i <= paths; i++)
 		len += (size_t)sprintf(text + len, "path p%u { mark = %u }\n", i, i);
 	for (i = 1; i <= profiles; i++)
-		len += (size_t)sprintf(text + len, "profile s%u { path = p1; services = tcp/1 }\n", i);
+		len += (size_t)sprintf(text + len, "profile s%u { path = p1; services = tcp/1 }\n",
+				       i);
 	write_file(text, len);
 	r = settings_load(file, &settings, error);
 	assert_int_equal(r, expected ? -EINVAL : 0);
@@ -363,7 +368,8 @@ static FILE *open_example(void)
 	return f;
 }
 
-/* The file that is shipped says what the code does: as it is, and with every default spelled out. */
+/* The file that is shipped says what the code does: as it is, and with every default spelled out.
+ */
 static void test_shipped_example(void **state)
 {
 	struct settings *shipped, *spelled_out, *plain;
@@ -384,8 +390,8 @@ static void test_shipped_example(void **state)
 		char word[64];
 		int end = 0;
 
-		if (text[at] == '#' &&
-		    sscanf(text + at, "# %63[a-z_] = %n", word, &end) == 1 && end > 0)
+		if (text[at] == '#' && sscanf(text + at, "# %63[a-z_] = %n", word, &end) == 1 &&
+		    end > 0)
 			at++;
 		spelled[out++] = text[at];
 	}
@@ -413,11 +419,26 @@ static void test_durations(void **state)
 		const char *text;
 		int64_t ms; /* 0: refused */
 	} cases[] = {
-		{ "500ms", 500 }, { "3s", 3000 }, { "15m", 900000 }, { "2h", 7200000 },
-		{ "30d", 2592000000 }, { "2w", 1209600000 }, { "3650d", 315360000000 },
-		{ "3651d", 0 }, { "0s", 0 }, { "", 0 }, { "s", 0 }, { "3", 0 }, { "-3s", 0 },
-		{ "3 s", 0 }, { " 3s", 0 }, { "3s ", 0 }, { "1.5s", 0 }, { "1y", 0 },
-		{ "99999999999999999999999s", 0 }, { "9223372036854775807ms", 0 },
+		{ "500ms", 500 },
+		{ "3s", 3000 },
+		{ "15m", 900000 },
+		{ "2h", 7200000 },
+		{ "30d", 2592000000 },
+		{ "2w", 1209600000 },
+		{ "3650d", 315360000000 },
+		{ "3651d", 0 },
+		{ "0s", 0 },
+		{ "", 0 },
+		{ "s", 0 },
+		{ "3", 0 },
+		{ "-3s", 0 },
+		{ "3 s", 0 },
+		{ " 3s", 0 },
+		{ "3s ", 0 },
+		{ "1.5s", 0 },
+		{ "1y", 0 },
+		{ "99999999999999999999999s", 0 },
+		{ "9223372036854775807ms", 0 },
 	};
 	size_t i;
 

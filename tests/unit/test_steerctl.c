@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * steerctl's command line against a real control socket and a real stream, served by a child
- * process with canned answers. A few commands are the test's own: they say what the child publishes.
+ * process with canned answers. A few commands are the test's own: they say what the child
+ * publishes.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -68,10 +69,13 @@ HANDLER(do_status)
 {
 	UNUSED();
 	raw_member(w, "status",
-		   "{\"version\":\"0.1.0\",\"mode\":\"sa\",\"state\":\"enforcing\",\"reason\":\"no snapshot "
+		   "{\"version\":\"0.1.0\",\"mode\":\"sa\",\"state\":\"enforcing\",\"reason\":\"no "
+		   "snapshot "
 		   "yet\",\"publisher\":{\"connected\":true,\"epoch\":\"e\",\"seq\":17,\"gaps\":1,"
-		   "\"resyncs\":2,\"silent_ms\":40},\"child_sas\":3,\"tenants\":2,\"exempt_child_sas\":1,"
-		   "\"conflicts\":0,\"exceptions\":1,\"lease_ms\":3000,\"store\":{\"ok\":false,\"error\":"
+		   "\"resyncs\":2,\"silent_ms\":40},\"child_sas\":3,\"tenants\":2,\"exempt_child_"
+		   "sas\":1,"
+		   "\"conflicts\":0,\"exceptions\":1,\"lease_ms\":3000,\"store\":{\"ok\":false,"
+		   "\"error\":"
 		   "\"disk is full\"},\"counters\":{\"flows_bypassed\":12345678901234}}");
 	return 0;
 }
@@ -80,8 +84,10 @@ HANDLER(do_tenants)
 {
 	UNUSED();
 	raw_member(w, "tenants",
-		   "[{\"tenant\":\"acme\",\"child_sas\":2,\"profiles\":[\"skype\",\"ssh\"],\"steering\":"
-		   "\"bypass\",\"remote_hosts\":[\"192.0.2.10[4500]\"],\"addresses\":[\"198.18.1.0/24\"],"
+		   "[{\"tenant\":\"acme\",\"child_sas\":2,\"profiles\":[\"skype\",\"ssh\"],"
+		   "\"steering\":"
+		   "\"bypass\",\"remote_hosts\":[\"192.0.2.10[4500]\"],\"addresses\":[\"198.18.1.0/"
+		   "24\"],"
 		   "\"identity\":\"gw@acme.example\",\"identity_source\":\"id\"},"
 		   "{\"tenant\":null,\"child_sas\":1,\"profiles\":[],\"steering\":\"enforce\","
 		   "\"remote_hosts\":[\"192.0.2.11[500]\"],\"addresses\":[\"198.18.2.0/24\"],"
@@ -93,22 +99,27 @@ HANDLER(do_exceptions)
 {
 	UNUSED();
 	raw_member(w, "exceptions",
-		   control_bool(request, "all") ?
-		   "[{\"id\":1,\"tenant\":\"acme\",\"profile\":\"skype\",\"state\":\"revoked\","
-		   "\"change_request\":\"CR-1\",\"accepted_by\":\"A. Officer\",\"granted_by\":\"op\","
-		   "\"granted_at\":\"2026-01-31T12:00:00.000001Z\",\"expires_at\":null,"
-		   "\"ended_at\":\"2026-02-01T00:00:00.5Z\",\"ended_by\":\"op2\",\"reason\":\"done\"}]" :
-		   "[]");
+		   control_bool(request, "all")
+			   ? "[{\"id\":1,\"tenant\":\"acme\",\"profile\":\"skype\",\"state\":"
+			     "\"revoked\","
+			     "\"change_request\":\"CR-1\",\"accepted_by\":\"A. "
+			     "Officer\",\"granted_by\":\"op\","
+			     "\"granted_at\":\"2026-01-31T12:00:00.000001Z\",\"expires_at\":null,"
+			     "\"ended_at\":\"2026-02-01T00:00:00.5Z\",\"ended_by\":\"op2\","
+			     "\"reason\":\"done\"}]"
+			   : "[]");
 	return 0;
 }
 
 HANDLER(do_profiles)
 {
 	UNUSED();
-	raw_member(w, "profiles",
-		   "[{\"profile\":\"skype\",\"path\":\"bypass\",\"services\":[\"tcp/443\",\"udp/3478\"],"
-		   "\"max_lifetime_s\":7776000},{\"profile\":\"ssh\",\"path\":\"bypass\",\"services\":"
-		   "[\"tcp/22\"],\"max_lifetime_s\":null}]");
+	raw_member(
+		w, "profiles",
+		"[{\"profile\":\"skype\",\"path\":\"bypass\",\"services\":[\"tcp/443\",\"udp/"
+		"3478\"],"
+		"\"max_lifetime_s\":7776000},{\"profile\":\"ssh\",\"path\":\"bypass\",\"services\":"
+		"[\"tcp/22\"],\"max_lifetime_s\":null}]");
 	return 0;
 }
 
@@ -124,7 +135,8 @@ HANDLER(do_grant)
 	}
 	snprintf(message, sizeof(message), "cr=%s by=%s risk=%d expires=%lld",
 		 control_string(request, "change_request"), control_string(request, "accepted_by"),
-		 control_bool(request, "accept_risk"), (long long)control_int(request, "expires_s", -1));
+		 control_bool(request, "accept_risk"),
+		 (long long)control_int(request, "expires_s", -1));
 	json_object_begin(w, "exception");
 	json_uint(w, "id", 7);
 	json_string(w, "tenant", control_string(request, "tenant"));
@@ -153,8 +165,9 @@ HANDLER(do_explain)
 	json_string(w, "tenant", "acme");
 	json_string(w, "path", "bypass");
 	json_string(w, "summary", control_string(request, "dst"));
-	raw_member(w, "reasons", "[{\"ok\":true,\"text\":\"an exception is active\"},"
-				 "{\"ok\":false,\"text\":\"the lease is over\"}]");
+	raw_member(w, "reasons",
+		   "[{\"ok\":true,\"text\":\"an exception is active\"},"
+		   "{\"ok\":false,\"text\":\"the lease is over\"}]");
 	json_object_end(w);
 	return 0;
 }
@@ -215,7 +228,8 @@ HANDLER(do_emit)
 	event->seq = ++stream.seq;
 	snprintf(event->tenant, sizeof(event->tenant), "%s", tenant);
 	snprintf(json, sizeof(json),
-		 "{\"v\":1,\"epoch\":\"%s\",\"seq\":%llu,\"time\":\"2026-01-31T12:00:00.000001Z\",\"type\":"
+		 "{\"v\":1,\"epoch\":\"%s\",\"seq\":%llu,\"time\":\"2026-01-31T12:00:00.000001Z\","
+		 "\"type\":"
 		 "\"child-up\",\"tenant\":\"%s\",\"child\":\"net one\",\"spi_in\":\"c1234567\"}",
 		 stream.epoch, (unsigned long long)event->seq, tenant);
 	strcpy(event->json, json);
@@ -236,10 +250,18 @@ HANDLER(do_restart)
 }
 
 static const struct control_command handlers[] = {
-	{ "status", do_status },   { "tenants", do_tenants }, { "exceptions", do_exceptions },
-	{ "profiles", do_profiles }, { "grant", do_grant },   { "revoke", do_revoke },
-	{ "explain", do_explain }, { "resync", do_resync },   { "stream", do_stream },
-	{ "events", do_events },   { "emit", do_emit },       { "restart", do_restart },
+	{ "status", do_status },
+	{ "tenants", do_tenants },
+	{ "exceptions", do_exceptions },
+	{ "profiles", do_profiles },
+	{ "grant", do_grant },
+	{ "revoke", do_revoke },
+	{ "explain", do_explain },
+	{ "resync", do_resync },
+	{ "stream", do_stream },
+	{ "events", do_events },
+	{ "emit", do_emit },
+	{ "restart", do_restart },
 	{ NULL, NULL },
 };
 
@@ -251,7 +273,8 @@ static int on_heartbeat(sd_event_source *source, uint64_t usec, void *user)
 	(void)user;
 	snprintf(json, sizeof(json),
 		 "{\"v\":1,\"epoch\":\"%s\",\"seq\":%llu,\"time\":\"2026-01-31T12:00:00Z\","
-		 "\"type\":\"heartbeat\"}", stream.epoch, (unsigned long long)stream.seq);
+		 "\"type\":\"heartbeat\"}",
+		 stream.epoch, (unsigned long long)stream.seq);
 	publish("charon.heartbeat", json);
 	sd_event_source_set_time_relative(source, 50000);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -267,7 +290,8 @@ static void serve(int ready)
 	stream.publisher = zmq_socket(context, ZMQ_PUB);
 	if (sd_event_new(&loop) < 0 || zmq_bind(stream.publisher, endpoint) < 0 ||
 	    control_open(loop, socket_path, "", handlers, NULL, &control) < 0 ||
-	    sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC, 50000, 1000, on_heartbeat, NULL) < 0)
+	    sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC, 50000, 1000, on_heartbeat,
+				       NULL) < 0)
 		_exit(1);
 	if (write(ready, "x", 1) != 1)
 		_exit(1);
@@ -344,6 +368,7 @@ static void expect_out(const char *line, const char *text)
 		fail_msg("%s\ngot:\n%s\nexpected:\n%s", line, printed.out, text);
 }
 
+/* clang-format off */
 static void test_text(void **state)
 {
 	(void)state;
@@ -371,6 +396,7 @@ static void test_text(void **state)
 		   "  no  the lease is over\n");
 	expect_out("resync", "being fetched\n");
 }
+/* clang-format on */
 
 static void test_grant(void **state)
 {
@@ -379,14 +405,15 @@ static void test_grant(void **state)
 		   "--accept-risk|--expires|30d",
 		   "exception 7: skype granted to acme, expires never, child SAs 2\n"
 		   "cr=CR 1 by=A. Officer risk=1 expires=2592000\n");
-	expect_out("grant|--profile=skype|--change-request=a=b|--accepted-by=x|--accept-risk|--|acme",
-		   "exception 7: skype granted to acme, expires never, child SAs 2\n"
-		   "cr=a=b by=x risk=1 expires=-1\n");
+	expect_out(
+		"grant|--profile=skype|--change-request=a=b|--accepted-by=x|--accept-risk|--|acme",
+		"exception 7: skype granted to acme, expires never, child SAs 2\n"
+		"cr=a=b by=x risk=1 expires=-1\n");
 	/* steerd's refusal: its words, one line, nothing for the terminal, exit 1 */
-	assert_int_equal(run("grant|nobody|--profile|p|--change-request|c|--accepted-by|x|--accept-risk"),
-			 STEERCTL_FAILED);
-	assert_string_equal(printed.err,
-			    "steerctl: tenant \"nobody\": refused?for?[2J the test\n");
+	assert_int_equal(
+		run("grant|nobody|--profile|p|--change-request|c|--accepted-by|x|--accept-risk"),
+		STEERCTL_FAILED);
+	assert_string_equal(printed.err, "steerctl: tenant \"nobody\": refused?for?[2J the test\n");
 	assert_string_equal(printed.out, "");
 }
 
@@ -426,10 +453,12 @@ static void test_usage(void **state)
 		assert_int_equal(run(cases[i][0]), STEERCTL_USAGE);
 		assert_string_equal(printed.out, "");
 		if (!strstr(printed.err, cases[i][1]))
-			fail_msg("%s\ngot: %s\nexpected: %s", cases[i][0], printed.err, cases[i][1]);
+			fail_msg("%s\ngot: %s\nexpected: %s", cases[i][0], printed.err,
+				 cases[i][1]);
 	}
 	{
-		char *argv[] = { (char *)"steerctl", (char *)"explain", (char *)"a", (char *)"--dst" };
+		char *argv[] = { (char *)"steerctl", (char *)"explain", (char *)"a",
+				 (char *)"--dst" };
 
 		assert_int_equal(run_argv(4, argv), STEERCTL_USAGE);
 		assert_non_null(strstr(printed.err, "a value is missing after --dst"));
@@ -460,8 +489,9 @@ static void test_risk(void **state)
 
 static void test_help(void **state)
 {
-	static const char *const commands[] = { "status", "tenants", "exceptions", "profiles", "grant",
-						"revoke", "explain", "watch", "resync" };
+	static const char *const commands[] = { "status",   "tenants", "exceptions",
+						"profiles", "grant",   "revoke",
+						"explain",  "watch",   "resync" };
 	char line[64];
 	size_t i;
 
@@ -481,11 +511,13 @@ static void test_help(void **state)
 
 static void test_nobody_there(void **state)
 {
-	char *argv[] = { (char *)"steerctl", (char *)"status", (char *)"--socket=/nonexistent/control" };
+	char *argv[] = { (char *)"steerctl", (char *)"status",
+			 (char *)"--socket=/nonexistent/control" };
 
 	(void)state;
 	assert_int_equal(run_argv(3, argv), STEERCTL_FAILED);
-	assert_non_null(strstr(printed.err, "/nonexistent/control: No such file or directory; is steerd"));
+	assert_non_null(
+		strstr(printed.err, "/nonexistent/control: No such file or directory; is steerd"));
 	assert_string_equal(printed.out, "");
 }
 
@@ -494,7 +526,11 @@ static void test_clean(void **state)
 	char buf[TEXT_MAX], big[3 * TEXT_MAX];
 
 	(void)state;
-	text_clean("a\tb\x7f\xc2\x9b" "31m\xe2\x80\xae" "c\xe2\x81\xa6" "d \xc3\xa9 \xe2\x82\xac", buf);
+	text_clean("a\tb\x7f\xc2\x9b"
+		   "31m\xe2\x80\xae"
+		   "c\xe2\x81\xa6"
+		   "d \xc3\xa9 \xe2\x82\xac",
+		   buf);
 	assert_string_equal(buf, "a?b??31m?c?d \xc3\xa9 \xe2\x82\xac");
 	memset(big, 'x', sizeof(big) - 1);
 	big[sizeof(big) - 1] = '\0';
@@ -590,7 +626,8 @@ static void emit(const char *tenant, bool live, bool kept)
 }
 
 #define LINE(tenant)                                                                               \
-	"2026-01-31T12:00:00.000001Z child-up             " tenant " child=\"net one\" spi_in=c1234567\n"
+	"2026-01-31T12:00:00.000001Z child-up             " tenant                                 \
+	" child=\"net one\" spi_in=c1234567\n"
 
 static void test_watch_text(void **state)
 {
@@ -669,9 +706,10 @@ static void test_watch_json_and_restart(void **state)
 	(void)state;
 	emit("one", false, true);
 	watcher = start_watch("--json", "--since", "0");
-	expect_line(&watcher, "{\"v\":1,\"epoch\":\"epoch-1\",\"seq\":1,\"time\":\"2026-01-31T12:00:00."
-			      "000001Z\",\"type\":\"child-up\",\"tenant\":\"one\",\"child\":\"net one\","
-			      "\"spi_in\":\"c1234567\"}\n");
+	expect_line(&watcher,
+		    "{\"v\":1,\"epoch\":\"epoch-1\",\"seq\":1,\"time\":\"2026-01-31T12:00:00."
+		    "000001Z\",\"type\":\"child-up\",\"tenant\":\"one\",\"child\":\"net one\","
+		    "\"spi_in\":\"c1234567\"}\n");
 	emit("two", true, true);
 	expect_line(&watcher, "{\"v\":1,\"epoch\":\"epoch-1\",\"seq\":2,");
 	ask("{\"v\":1,\"command\":\"restart\"}");

@@ -98,8 +98,11 @@ static void run_sql(const char *sql)
 static struct exception example(const char *tenant, const char *profile)
 {
 	struct exception e = {
-		.change_request = "CR-1", .accepted_by = "customer's \"officer\"; DROP TABLE exception",
-		.granted_by = "operator", .granted_at_us = 1700000000000000, .expires_at_us = 0,
+		.change_request = "CR-1",
+		.accepted_by = "customer's \"officer\"; DROP TABLE exception",
+		.granted_by = "operator",
+		.granted_at_us = 1700000000000000,
+		.expires_at_us = 0,
 	};
 
 	snprintf(e.tenant, sizeof(e.tenant), "%s", tenant);
@@ -137,7 +140,8 @@ static void test_grant_and_end(void **state)
 	assert_int_equal(untouched, 7);
 	assert_false(store_damaged(store));
 	assert_int_equal(store_end(store, id_a, 0, "x", "y"), -EINVAL);
-	assert_int_equal(store_end(store, id_a, 1800000000000000, "operator2", "no longer needed"), 0);
+	assert_int_equal(store_end(store, id_a, 1800000000000000, "operator2", "no longer needed"),
+			 0);
 	assert_int_equal(store_end(store, id_a, 1800000000000001, "x", "y"), -ENOENT);
 	assert_int_equal(store_end(store, 999, 1, "x", "y"), -ENOENT);
 	assert_string_equal(store_error(store), "exception 999 is not active");
@@ -216,7 +220,8 @@ static void test_record_cannot_be_rewritten(void **state)
 	store_close(store);
 	assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
 	for (i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++)
-		assert_int_equal(sqlite3_exec(db, attempts[i], NULL, NULL, NULL), SQLITE_CONSTRAINT);
+		assert_int_equal(sqlite3_exec(db, attempts[i], NULL, NULL, NULL),
+				 SQLITE_CONSTRAINT);
 	sqlite3_close(db);
 }
 
@@ -227,8 +232,8 @@ static void test_migrations(void **state)
 		"ALTER TABLE t ADD COLUMN b DEFAULT 2;",
 		"CREATE TABLE u (a); INSERT INTO u SELECT b FROM t;",
 	};
-	const char *const failing[] = { steps[0], steps[1], steps[2],
-					       "CREATE TABLE v (a);", "CREATE TABLE t (a);" };
+	const char *const failing[] = { steps[0], steps[1], steps[2], "CREATE TABLE v (a);",
+					"CREATE TABLE t (a);" };
 	sqlite3 *db = NULL;
 
 	(void)state;

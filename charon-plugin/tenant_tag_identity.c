@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
-#define _GNU_SOURCE
 #include "tenant_tag_identity.h"
 
 #include <ctype.h>
@@ -115,6 +114,7 @@ static bool is_rdn(char *part)
 static void add_part(linked_list_t *list, char *part, bool quoted, bool *open)
 {
 	char *last, *joined;
+	size_t len;
 
 	part = trim(part);
 	if (!*part)
@@ -124,10 +124,10 @@ static void add_part(linked_list_t *list, char *part, bool quoted, bool *open)
 	if (!quoted && *open && is_rdn(part) &&
 		list->remove_last(list, (void**)&last) == SUCCESS)
 	{
-		if (asprintf(&joined, "%s, %s", last, part) > 0)
-		{
-			list->insert_last(list, joined);
-		}
+		len = strlen(last) + strlen(", ") + strlen(part) + 1;
+		joined = malloc(len);
+		snprintf(joined, len, "%s, %s", last, part);
+		list->insert_last(list, joined);
 		free(last);
 		return;
 	}

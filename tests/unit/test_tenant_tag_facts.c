@@ -5,10 +5,11 @@
 #include <credentials/certificates/certificate.h>
 #include <eap/eap.h>
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
+#include <cmocka.h>
 
 #include "tenant_tag_facts.h"
 

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Which tenant follows from what a peer proved: charon-plugin/tenant_tag_identity.c. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <library.h>
 
 #include <collections/linked_list.h>
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
+#include <cmocka.h>
 
 #include "tenant_tag_identity.h"
 

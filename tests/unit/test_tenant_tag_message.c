@@ -2,10 +2,11 @@
 /* Records as topic and JSON: charon-plugin/tenant_tag_message.c. */
 #include <library.h>
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
+#include <cmocka.h>
 
 #include "tenant_tag_message.h"
 

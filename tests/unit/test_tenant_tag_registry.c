@@ -2,11 +2,12 @@
 /* CHILD_SAs and the bounded queue of changes: charon-plugin/tenant_tag_registry.c. */
 #include <library.h>
 
-#include <cmocka.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
+#include <cmocka.h>
 
 #include "tenant_tag_registry.h"
 

@@ -3,6 +3,9 @@
 
 import time
 
+import pytest
+
+from lab.lossy import LossyRelay
 from lab.steer import LEASE_SECONDS, TABLE
 
 # How much later than the lease the far side may notice: polling, a probe's own time.
@@ -80,6 +83,41 @@ def test_events_missed_while_frozen(lab, watch):
     assert lab.wait_path("acme", "bypass")
     assert lab.verdict("globex", "nontls443") == ("denied", None)
     assert watch.popen.poll() is None
+
+
+@pytest.fixture(name="relay")
+def fixture_relay(lab):
+    """steerd hears charon through a relay that can lose events."""
+    relay = LossyRelay(lab.steer.publish, lab.steer.relayed)
+    lab.steer.stop()
+    lab.steer.start(publish=lab.steer.relayed)
+    lab.wait_synchronised()
+    yield relay
+    lab.steer.stop()
+    relay.close()
+
+
+@pytest.mark.parametrize("kind", ("child-down", "child-up", "child-installing", "child-rekey"))
+def test_lost_events_lead_to_a_snapshot(lab, relay, eventually, kind):
+    lab.grant_and_wait("acme")
+    before = lab.steer.status()["publisher"]["gaps"]
+    relay.lose.add(kind)
+    lab.reconnect("acme")
+    lab.charons["acme"].swanctl("--rekey", "--child", "internet")
+    eventually(lambda: kind in relay.lost, "the event is lost")
+    relay.lose.clear()
+    eventually(lambda: lab.steer.status()["publisher"]["gaps"] > before, "the gap is noticed")
+    lab.wait_synchronised()
+    assert lab.wait_path("acme", "bypass")
+    assert lab.verdict("globex", "nontls443") == ("denied", None)
+
+
+def test_silent_publisher_means_enforced(lab, relay):
+    lab.grant_and_wait("acme")
+    relay.lose.add("heartbeat")
+    assert lab.wait_path("acme", None, deadline=LEASE_SECONDS + SLACK)
+    relay.lose.clear()
+    assert lab.wait_path("acme", "bypass")
 
 
 def test_ruleset_flushed_by_a_stranger(lab, watch):

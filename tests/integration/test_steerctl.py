@@ -15,11 +15,11 @@ RISK = ("--change-request", "CR-1", "--accepted-by", "ciso@acme.example", "--acc
       "--expires", "1d"), "--change-request"),
     (("grant", "acme", "--profile", "skype", "--change-request", "x", "--accept-risk",
       "--expires", "1d"), "--accepted-by"),
-    (("grant", "acme", *RISK, "--profile", "nonsense", "--expires", "1d"), "nonsense"),
-    (("grant", "acme", *RISK, "--profile", "skype", "--expires", "soon"), "soon"),
+    (("grant", "acme", *RISK, "--profile", "nonsense", "--expires", "1d"), "no such profile"),
+    (("grant", "acme", *RISK, "--profile", "skype", "--expires", "soon"), "--expires"),
     (("grant", "acme", *RISK, "--profile", "skype", "--expires", "1000d"), "90"),
     (("grant", "no such name!", *RISK, "--profile", "skype", "--expires", "1d"), "tenant"),
-    (("revoke", "acme", "--reason", "test"), "acme"),
+    (("revoke", "acme", "--reason", "test"), "no active exception"),
     (("revoke", "acme"), "--reason"),
     (("frobnicate",), "frobnicate"),
     (("explain",), "explain"),
@@ -46,8 +46,7 @@ def test_granting_twice_is_refused(lab):
     assert len(lab.steer.exceptions()) == 1
 
 
-@pytest.mark.parametrize("command", ("status", "tenants", "exceptions", "profiles", "history",
-                                     "doctor"))
+@pytest.mark.parametrize("command", ("status", "tenants", "exceptions", "profiles"))
 def test_json_is_one_object_with_a_version(lab, command):
     done = lab.steer.ctl(command, "--json", check=False)
     assert json.loads(done.stdout)["v"] == 1
@@ -64,7 +63,7 @@ def test_explain_tells_the_path(lab):
 def test_history_keeps_who_accepted_the_risk(lab):
     lab.grant_and_wait("acme")
     lab.steer.revoke("acme", "end of test")
-    told = lab.steer.ctl("history", "acme").stdout
+    told = lab.steer.ctl("exceptions", "--all").stdout
     assert "ciso@acme.example" in told
     assert "end of test" in told
 

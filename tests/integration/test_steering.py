@@ -59,7 +59,20 @@ def test_grant_leaves_running_flows_alone(lab, flows):
     assert last["complete"], last
 
 
-def test_try_ends_by_itself(lab):
+def test_replies_pass_a_strict_reverse_path_filter(lab):
+    """The bypass interface filters strictly; without steerd's reply mark nothing comes back."""
+    lab.grant_and_wait("acme")
+    assert lab.network.exec("gw", "sysctl", "-n", "net.ipv4.conf.bypass.rp_filter").stdout == "1\n"
+    assert lab.verdict("acme", "nontls443") == ("answered", "bypass")
+    lab.network.sysctl("gw", {"net.ipv4.conf.bypass.src_valid_mark": 0})
+    try:
+        assert lab.verdict("acme", "nontls443", timeout=1.0) == ("timeout", None)
+    finally:
+        lab.network.sysctl("gw", {"net.ipv4.conf.bypass.src_valid_mark": 1})
+    assert lab.verdict("acme", "nontls443") == ("answered", "bypass")
+
+
+def test_exception_with_an_end_ends_by_itself(lab):
     lab.steer.grant("acme", expires="2s")
     assert lab.wait_path("acme", "bypass")
     assert lab.wait_path("acme", None, deadline=6)

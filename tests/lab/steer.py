@@ -80,6 +80,7 @@ class Steer:
         self.plugin = pathlib.Path(build) / "charon-plugin" / ".libs" / "libstrongswan-tenant-tag.so"
         self.publish = f"ipc://{self.dir}/charon-events"
         self.snapshot = f"ipc://{self.dir}/charon-snapshot"
+        self.relayed = f"ipc://{self.dir}/relayed-events"
         self.control = self.dir / "control"
         self.store = self.dir / "exceptions.db"
         self.process = None

@@ -126,8 +126,8 @@ class Network:
     def name(self, role):
         return self.prefix + role
 
-    def ip(self, role, *words):
-        return run("ip", "-n", self.name(role), *words)
+    def ip(self, role, *words, **kwargs):
+        return run("ip", "-n", self.name(role), *words, **kwargs)
 
     def exec(self, role, *command, **kwargs):
         return run("ip", "netns", "exec", self.name(role), *command, **kwargs)

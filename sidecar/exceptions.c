@@ -204,8 +204,8 @@ static int check_lifetime(const struct exceptions *exceptions, int profile,
 		     exception->expires_at_us - exception->granted_at_us <= max * 1000000))
 		return 0;
 	snprintf(error, sizeof(error),
-		 "profile \"%s\" allows exceptions of at most %lld days; give --expires",
-		 exception->profile, (long long)(max / 86400));
+		 "profile \"%s\" allows exceptions of at most %lld seconds (max_lifetime); give "
+		 "--expires", exception->profile, (long long)max);
 	*ret_error = error;
 	return -EINVAL;
 }

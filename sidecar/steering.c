@@ -243,6 +243,9 @@ int steering_flush(struct steering *steering)
 {
 	int r;
 
+	/* Nothing heard yet: what is left in the kernel from before dies with its lease. */
+	if (steering->mode == STEERING_AUTO)
+		return 0;
 	if (!steering->skeleton)
 		return -ENOENT;
 	r = flush_batches(steering);

@@ -48,15 +48,15 @@ AS_IF([test -z "$STRONGSWAN_LIBDIR"],
 AC_MSG_RESULT([$STRONGSWAN_LIBDIR])
 ])
 
-# The release is text in every strongSwan program; libcharon itself does not hold it.
+# libcharon does not hold its release. swanctl does (--version would ask a running daemon instead).
 AC_DEFUN([_TENANT_STEER_VERSION], [
 AC_PATH_PROG([SWANCTL], [swanctl], [], [$PATH:/usr/sbin:/usr/local/sbin:/sbin])
 AC_MSG_CHECKING([the installed strongSwan release])
 STRONGSWAN_VERSION=
 AS_IF([test -n "$SWANCTL"],
-	[STRONGSWAN_VERSION=`"$SWANCTL" --version 2>/dev/null | sed -n "s/^strongSwan.* \\(@<:@0-9@:>@@<:@0-9.@:>@*\\).*/\\1/p"`])
+	[STRONGSWAN_VERSION=`"$SWANCTL" --help 2>&1 | $AWK '/^strongSwan/ { for (i = NF; i > 0; i--) if ($i ~ /^@<:@0-9@:>@+@<:@.@:>@@<:@0-9.@:>@+$/) { print $i; exit } }'`])
 AS_IF([test -z "$STRONGSWAN_VERSION"],
-	[AC_MSG_ERROR([cannot tell the installed strongSwan release: "swanctl --version" does not say it. On Debian: apt-get install strongswan-swanctl])])
+	[AC_MSG_ERROR([cannot tell the installed strongSwan release: "swanctl --help" does not say it. On Debian: apt-get install strongswan-swanctl])])
 AC_MSG_RESULT([$STRONGSWAN_VERSION])
 AS_VERSION_COMPARE([$STRONGSWAN_VERSION], [5.9.8],
 	[AC_MSG_ERROR([strongSwan $STRONGSWAN_VERSION is too old: the plugin supports 5.9.8 to 6.0.x])])

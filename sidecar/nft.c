@@ -2,8 +2,8 @@
 /*
  * Life of the nft table: made, adopted, checked, removed. See nft_element.c for what is in it.
  *
- * libnftables is used for the skeleton only. It must not be called before the kernel is known to answer,
- * because it exits the process when it cannot open its socket.
+ * libnftables is used for the skeleton only. It must not be called before the kernel is known to
+ * answer, because it exits the process when it cannot open its socket.
  */
 #include "nft.h"
 

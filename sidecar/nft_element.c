@@ -22,8 +22,6 @@
 #define MESSAGE_ELEMENTS 500
 /* A dump torn by commits is repeated this often. */
 #define DUMP_TRIES 5
-/* nft's mark on a start element that has no end, so that `nft list` prints its range. */
-static const uint8_t open_interval[] = { 1, 4, 1, 0, 0, 0 };
 
 static int64_t now_us(void)
 {
@@ -104,8 +102,7 @@ static int put_element(struct nftnl_set *s, const struct element_key *key, uint6
 		return 0;
 	memcpy(end, key->hi, sizeof(end));
 	if (!next_address(end, len))
-		return nftnl_set_elem_set(e, NFTNL_SET_ELEM_USERDATA, open_interval,
-					  sizeof(open_interval)) < 0 ? -ENOMEM : 0;
+		return 0;
 	e = put_key(s, end, len);
 	if (e == NULL)
 		return -ENOMEM;

@@ -76,7 +76,7 @@ static int append(struct nft_image *image, const void *bytes, size_t len)
 	return 0;
 }
 
-/* The table's flags without those that are to be ignored; a table without flags may leave them out. */
+/* Without the flags that are to be ignored; a table without any may leave them out. */
 static int append_flags(const struct reader *reader, const struct nlattr *attr)
 {
 	uint32_t flags = ntohl(mnl_attr_get_u32(attr)) & ~reader->hidden_flags;

@@ -62,9 +62,11 @@ static bool same_key(const struct gateway *observed, const struct gateway *desir
 	       observed->table == desired->table;
 }
 
-/* Is each next hop that was observed a desired one? */
-static bool within(const struct gateway *observed, const struct gateway *desired)
+/* Next hops in any order. */
+static bool equal(const struct gateway *observed, const struct gateway *desired)
 {
+	if (!same_key(observed, desired) || observed->hop_count != desired->hop_count)
+		return false;
 	for (unsigned i = 0; i < observed->hop_count; i++) {
 		bool found = false;
 
@@ -73,12 +75,7 @@ static bool within(const struct gateway *observed, const struct gateway *desired
 		if (!found)
 			return false;
 	}
-	return same_key(observed, desired);
-}
-
-static bool equal(const struct gateway *observed, const struct gateway *desired)
-{
-	return observed->hop_count == desired->hop_count && within(observed, desired);
+	return true;
 }
 
 static bool parse_hop(struct rtnl_nexthop *nh, int family, struct hop *hop)
@@ -246,9 +243,8 @@ static size_t find(const struct observed *observed, const struct gateway *desire
 
 /*
  * Make one desired route; what of the observed is dealt with leaves the list. A route of ours
- * that is to change is replaced in place, so that no packet finds the table empty. If the kernel
- * refuses the new one, the old one stays only while it leads nowhere else than desired (IPv6
- * takes single hops out of a route by itself).
+ * that is to change is replaced in place, so that no packet finds the table empty; if the kernel
+ * refuses the new one, the old one stays in the list and goes: it leads where it should not.
  */
 static int settle(struct route *route, struct observed *observed, const struct gateway *desired,
 		  unsigned *changed)
@@ -268,12 +264,7 @@ static int settle(struct route *route, struct observed *observed, const struct g
 			drop(observed, i);
 		return 0;
 	}
-	if (!is_refusal(err))
-		return err;
-	i = find(observed, desired, within);
-	if (i < observed->count)
-		drop(observed, i);
-	return -ENETUNREACH;
+	return is_refusal(err) ? -ENETUNREACH : err;
 }
 
 /* Our routes in our tables; the first time also those a former configuration left elsewhere. */

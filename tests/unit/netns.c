@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define COMMAND_MAX 4096
+#define LINK_TIMEOUT_MS 10000
 /* Between two looks at a condition. */
 #define POLL_NS 2000000
 
@@ -97,6 +98,31 @@ static int link_to(int peer)
 			 pid, peer, pid, peer) == 0 ? 0 : -EIO;
 }
 
+static bool shows_up(void *command)
+{
+	char text[1024];
+
+	return netns_read(text, sizeof(text), "%s", (const char *)command) == 0 &&
+	       strstr(text, "state UP") != NULL;
+}
+
+bool netns_wait_link(const char *name)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "ip -o link show %s", name);
+	return netns_wait(shows_up, command, LINK_TIMEOUT_MS);
+}
+
+static bool peer_is_up(int peer)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "nsenter --net=/proc/%d/fd/%d ip -o link show peer0",
+		 getpid(), peer);
+	return netns_wait(shows_up, command, LINK_TIMEOUT_MS);
+}
+
 int netns_add_peer(void)
 {
 	int home = open_own_namespace();
@@ -111,7 +137,7 @@ int netns_add_peer(void)
 	}
 	peer = open_own_namespace();
 	err = setns(home, CLONE_NEWNET) < 0 ? -errno : peer;
-	if (err >= 0 && link_to(peer) < 0) {
+	if (err >= 0 && (link_to(peer) < 0 || !netns_wait_link("steer0") || !peer_is_up(peer))) {
 		close(peer);
 		err = -EIO;
 	}

@@ -28,6 +28,12 @@ int netns_run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int netns_read(char *buf, unsigned size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * Wait until the kernel has seen that a link is up: it may take its time (linkwatch is rate-limited
+ * for the whole machine), and IPv6 does not work before.
+ */
+bool netns_wait_link(const char *name);
+
 /* Poll until check(user) is true; false when it is not within timeout_ms. */
 bool netns_wait(bool (*check)(void *), void *user, int64_t timeout_ms);
 

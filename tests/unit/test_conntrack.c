@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Real flows between two network namespaces, their ct marks set by nft, looked at with conntrack(8).
+ * Real flows between two network namespaces, marked by nft, looked at with conntrack(8).
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -52,7 +52,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* One datagram from the neighbour is a flow. from: its source, which the neighbour gets if need be. */
+/* One datagram from the neighbour is a flow; from is its source, given to the neighbour. */
 static void make_flow(const char *from, uint16_t port)
 {
 	struct sockaddr_in6 to6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
@@ -171,10 +171,28 @@ static void test_all_pinned(void **state)
 	(void)state;
 	make_flows();
 	conntrack_forget(conntrack, NULL);
-	/* what was asked for is done before the thread ends */
-	conntrack_stop(conntrack);
+	assert_true(netns_wait(is_gone, (void *)&flows[0], 2000));
+	assert_true(netns_wait(is_gone, (void *)&flows[6], 2000));
 	expect_left(0x18);
-	assert_int_equal(conntrack_start(MASK, &conntrack), 0);
+}
+
+/* What was asked for is done before the thread ends, whatever it is busy with. */
+static void test_stop_finishes(void **state)
+{
+	const struct address_range r = range("203.0.113.0", "203.0.113.0");
+
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		make_flow(flows[0].source, flows[0].port);
+		assert_true(netns_wait(is_there, (void *)&flows[0], 2000));
+		conntrack_forget(conntrack, &r);
+		for (volatile unsigned spin = 0; spin < i * 10000; spin++)
+			continue;
+		conntrack_forget(conntrack, NULL);
+		conntrack_stop(conntrack);
+		assert_false(has_flow(&flows[0]));
+		assert_int_equal(conntrack_start(MASK, &conntrack), 0);
+	}
 }
 
 /* The queue is full while the thread is busy at most: then everything pinned goes. */
@@ -234,6 +252,7 @@ int main(void)
 		TEST(test_one_address),
 		TEST(test_ranges),
 		TEST(test_all_pinned),
+		TEST(test_stop_finishes),
 		TEST(test_full_queue),
 		TEST(test_zone),
 		TEST(test_signals_blocked),

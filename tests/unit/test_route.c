@@ -50,11 +50,11 @@ static int setup(void **state)
 	fill_settings();
 	if (netns_enter() < 0)
 		return -1;
-	if (netns_run("ip link add byp0 type veth peer name byp1 && ip link set byp1 up && ip link set byp0 up &&"
-		      " ip addr add 192.0.2.1/24 dev byp0 &&"
+	if (netns_run("ip link add byp0 type veth peer name byp1 && ip link set byp1 up &&"
+		      " ip link set byp0 up && ip addr add 192.0.2.1/24 dev byp0 &&"
 		      " ip addr add 2001:db8::1/64 dev byp0 nodad") != 0)
 		return -1;
-	return route_open(&settings, &route);
+	return netns_wait_link("byp0") ? route_open(&settings, &route) : -1;
 }
 
 static int teardown(void **state)
@@ -170,6 +170,37 @@ static void test_multipath(void **state)
 	assert_int_equal(lines(ROUTES6), 1);
 	assert_true(shows("default via 2001:db8::9 dev byp0", ROUTES6));
 	assert_int_equal(ensure(STEERING_SA), 0);
+	/* one more */
+	add_via(&settings.paths[0], "192.0.2.3");
+	add_via(&settings.paths[0], "2001:db8::3");
+	assert_int_equal(ensure(STEERING_SA), 2);
+	assert_true(shows("nexthop via 192.0.2.3 dev byp0", ROUTES4));
+	assert_true(shows("nexthop via 2001:db8::3 dev byp0", ROUTES6));
+}
+
+/* The kernel passes over a hop whose link is down; the route stays. */
+static void test_one_hop_down(void **state)
+{
+	unsigned changed;
+
+	(void)state;
+	assert_int_equal(netns_run("ip link add two0 type veth peer name two1 && ip link set two1 up &&"
+				   " ip link set two0 up &&"
+				   " ip addr add 2001:db8:2::1/64 dev two0 nodad"), 0);
+	assert_true(netns_wait_link("two0"));
+	settings.paths[0].interface[0] = '\0';
+	settings.paths[0].via_count = 0;
+	add_via(&settings.paths[0], "2001:db8::2");
+	add_via(&settings.paths[0], "2001:db8:2::2");
+	assert_int_equal(ensure(STEERING_SA), 2);
+	assert_int_equal(netns_run("ip link set two0 down"), 0);
+	assert_int_equal(ensure(STEERING_SA), 0);
+	assert_true(shows("nexthop via 2001:db8::2 dev byp0", ROUTES6));
+	/* an old hop that is not desired any more goes, even if the new one is refused */
+	settings.paths[0].via_count = 0;
+	add_via(&settings.paths[0], "2001:db8:2::2");
+	assert_int_equal(route_ensure(route, STEERING_SA, &changed), -ENETUNREACH);
+	assert_int_equal(lines(ROUTES6), 0);
 }
 
 static void test_kernel_finds_device(void **state)
@@ -205,6 +236,8 @@ static void test_repair(void **state)
 		{ "ip rule add priority 5200 fwmark 0x1000000/0xf000000 ipproto udp lookup 5443 proto 93", 1 },
 		{ "ip rule add priority 5200 from 192.0.2.0/24 fwmark 0x1000000/0xf000000 lookup 5443 "
 		  "proto 93", 1 },
+		{ "ip rule del priority 5201 && ip rule add priority 5201"
+		  " fwmark 0x9000000/0xf000000 ipproto udp lookup 5443 proto 93", 2 },
 		{ "ip rule add priority 5201 not fwmark 0x1000000/0xf000000 lookup 5443 proto 93", 1 },
 	};
 
@@ -218,6 +251,7 @@ static void test_repair(void **state)
 		assert_int_equal(lines(ROUTES4), 1);
 		assert_int_equal(lines(ROUTES6), 1);
 		assert_true(shows("default via 192.0.2.2 dev byp0 proto 93", ROUTES4));
+		assert_true(shows("metric 1024", ROUTES6));
 	}
 }
 
@@ -250,7 +284,9 @@ static void test_link_down_and_up(void **state)
 	assert_int_equal(route_ensure(route, STEERING_SA, &changed), -ENETUNREACH);
 	assert_int_equal(lines(RULES4), 4);
 	assert_int_equal(lines(ROUTES4), 0);
-	assert_int_equal(netns_run("ip link set byp0 up && ip addr replace 2001:db8::1/64 dev byp0 nodad"), 0);
+	assert_int_equal(netns_run("ip link set byp0 up &&"
+				   " ip addr replace 2001:db8::1/64 dev byp0 nodad"), 0);
+	assert_true(netns_wait_link("byp0"));
 	assert_int_equal(ensure(STEERING_SA), 2);
 	assert_true(shows("default via 192.0.2.2 dev byp0 proto 93", ROUTES4));
 	assert_true(shows("default via 2001:db8::2 dev byp0 proto 93", ROUTES6));
@@ -379,6 +415,7 @@ int main(void)
 		TEST(test_only_one_family),
 		TEST(test_address_mode),
 		TEST(test_multipath),
+		TEST(test_one_hop_down),
 		TEST(test_kernel_finds_device),
 		TEST(test_repair),
 		TEST(test_former_configuration),

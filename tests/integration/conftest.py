@@ -42,7 +42,7 @@ def restore(lab):
         lab.gateway.start()
     lab.network.load_admin_nft()
     for client in CLIENTS:
-        if "gateway" not in lab.charons[client.name].established():
+        if not lab.connected(client.name):
             lab.reconnect(client.name)
     lab.wait_synchronised()
     lab.revoke_all()

@@ -17,7 +17,7 @@ RISK = ("--change-request", "CR-1", "--accepted-by", "ciso@acme.example", "--acc
       "--expires", "1d"), "--accepted-by"),
     (("grant", "acme", *RISK, "--profile", "nonsense", "--expires", "1d"), "no such profile"),
     (("grant", "acme", *RISK, "--profile", "skype", "--expires", "soon"), "--expires"),
-    (("grant", "acme", *RISK, "--profile", "skype", "--expires", "1000d"), "90"),
+    (("grant", "acme", *RISK, "--profile", "skype", "--expires", "1000d"), "max_lifetime"),
     (("grant", "no such name!", *RISK, "--profile", "skype", "--expires", "1d"), "tenant"),
     (("revoke", "acme", "--reason", "test"), "no active exception"),
     (("revoke", "acme"), "--reason"),

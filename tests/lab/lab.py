@@ -140,6 +140,11 @@ class Lab:
             charon.initiate()
         charon.wait_connected()
 
+    def connected(self, name):
+        """Do both ends have the tunnel? One end may not know yet that the other died."""
+        return "gateway" in self.charons[name].established() and \
+            f"{self.clients[name].outer4}[" in self.gateway.swanctl("--list-sas").stdout
+
     def disconnect(self, name):
         charon = self.charons[name]
         charon.terminate()

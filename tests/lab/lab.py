@@ -68,6 +68,7 @@ class Lab:
 
     def down(self):
         """Remove what this or an earlier run left; foreign things are never touched."""
+        self.state.take()
         if self.steer:
             self.steer.stop()
         for charon in self.charons.values():

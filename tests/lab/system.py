@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Commands, deadlines and the state directory with the processes the lab started."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -70,6 +71,17 @@ class StateDir:
     def __init__(self, path):
         self.path = pathlib.Path(path)
         self.pids = self.path / "pids"
+        self.lock = None
+
+    def take(self):
+        """Two runs at once would take each other's lab down; held until this process ends."""
+        if self.lock is None:
+            lock = open(f"{self.path}.lock", "w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LabError(f"another run is using the lab in {self.path}") from error
+            self.lock = lock
 
     def make(self):
         self.pids.mkdir(parents=True, exist_ok=True)

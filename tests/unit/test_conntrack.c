@@ -43,11 +43,17 @@ static int setup(void **state)
 	return conntrack_start(MASK, &conntrack);
 }
 
+/* Forgets it too: a test that fails afterwards must not stop it twice. */
+static void stop(void)
+{
+	conntrack_stop(conntrack);
+	conntrack = NULL;
+}
+
 static int teardown(void **state)
 {
 	(void)state;
-	conntrack_stop(conntrack);
-	conntrack = NULL;
+	stop();
 	close(peer);
 	return 0;
 }
@@ -189,7 +195,7 @@ static void test_stop_finishes(void **state)
 		for (volatile unsigned spin = 0; spin < i * 10000; spin++)
 			continue;
 		conntrack_forget(conntrack, NULL);
-		conntrack_stop(conntrack);
+		stop();
 		assert_false(has_flow(&flows[0]));
 		assert_int_equal(conntrack_start(MASK, &conntrack), 0);
 	}
@@ -209,7 +215,7 @@ static void test_full_queue(void **state)
 	}
 	assert_true(conntrack_counters(conntrack).collapsed > 0);
 	assert_true(netns_wait(is_gone, (void *)&flows[0], 5000));
-	conntrack_stop(conntrack);
+	stop();
 	expect_left(0x18);
 	assert_int_equal(conntrack_start(MASK, &conntrack), 0);
 }
@@ -226,7 +232,7 @@ static void test_zone(void **state)
 				   " conntrack -I -w 8 -s 198.51.100.10 -d 198.51.100.2 -p udp --sport 5"
 				   " --dport 443 -t 60 -m 0x1 >/dev/null 2>&1"), 0);
 	conntrack_forget(conntrack, &r);
-	conntrack_stop(conntrack);
+	stop();
 	assert_int_equal(netns_read(text, sizeof(text), "conntrack -L 2>/dev/null"), 0);
 	assert_null(strstr(text, "zone=9"));
 	assert_non_null(strstr(text, "zone=8"));

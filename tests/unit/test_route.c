@@ -127,6 +127,8 @@ static void test_only_one_family(void **state)
 {
 	(void)state;
 	settings.paths[0].via_count = 1;
+	/* without a table a next hop means nothing */
+	add_via(&settings.paths[1], "192.0.2.9");
 	assert_int_equal(ensure(STEERING_SA), 5);
 	assert_int_equal(lines(RULES4), 4);
 	assert_int_equal(lines(RULES6), 0);
@@ -230,7 +232,7 @@ static void test_repair(void **state)
 		{ "ip -6 route flush table 5443", 1 },
 		{ "ip route replace default via 192.0.2.77 table 5443 proto 93", 1 },
 		{ "ip route add 203.0.113.0/24 via 192.0.2.2 table 5443 proto 93", 1 },
-		{ "ip -6 route add default via 2001:db8::7 metric 7 table 5443 proto 93", 1 },
+		{ "ip -6 route add default via 2001:db8::2 metric 7 table 5443 proto 93", 1 },
 		{ "ip rule add priority 5200 fwmark 0x1000000/0xf000000 lookup 77 proto 93", 1 },
 		{ "ip rule add priority 77 lookup 5443 proto 93", 1 },
 		{ "ip rule add priority 5200 fwmark 0x1000000/0xf000000 ipproto udp lookup 5443 proto 93", 1 },

@@ -430,8 +430,10 @@ static int do_revoke(void *user, const struct control_caller *caller, yajl_val r
 	count = exceptions_revoke(daemon->exceptions, tenant, profile, caller->name, reason,
 				  revoked);
 	if (!count)
-		return refuse(error, "this tenant has no active exception of that kind; steerctl "
-				     "exceptions lists them");
+		return refuse(error, profile ? "the tenant has no active exception for this profile; "
+					       "steerctl exceptions lists them"
+					     : "the tenant has no active exception; steerctl exceptions "
+					       "lists them");
 	/* The kernel first: a disk may take milliseconds, or not answer at all. */
 	kernel = daemon_settle(daemon);
 	disk = exceptions_settle(daemon->exceptions);

@@ -146,14 +146,13 @@ static int ensure_skeleton(struct steering *steering, bool *ret_adopted)
 	return r;
 }
 
-static int ensure_routes(struct steering *steering)
+static int ensure_routes(struct steering *steering, unsigned *ret_changed)
 {
 	unsigned changed = 0;
 	int r = route_ensure(steering->route, steering->mode, &changed);
 
 	steering->counters.routes_changed += changed;
-	if (changed)
-		log_info("route", "%u rules and routes put right", changed);
+	*ret_changed = changed;
 	return r;
 }
 
@@ -161,6 +160,7 @@ int steering_set_mode(struct steering *steering, enum steering_mode mode)
 {
 	char problem[ROUTE_ERROR_MAX];
 	bool adopted = false;
+	unsigned changed;
 	int r;
 
 	if (steering->mode == mode && steering->skeleton)
@@ -171,7 +171,7 @@ int steering_set_mode(struct steering *steering, enum steering_mode mode)
 		log_info("steering", "%s mode, table inet %s %s",
 			 mode == STEERING_SA ? "SA" : "address", steering->settings->nft_table,
 			 adopted ? "taken over as it is" : "made");
-	ensure_routes(steering);
+	ensure_routes(steering, &changed);
 	if (route_rp_filter_problem(steering->settings, problem))
 		log_warning("route", "%s", problem);
 	return note_result(steering, r, "the nft table");
@@ -300,6 +300,17 @@ static void look_after_strangers(struct steering *steering)
 		steering_flush(steering);
 }
 
+static void look_after_routes(struct steering *steering)
+{
+	unsigned changed;
+
+	ensure_routes(steering, &changed);
+	if (!changed)
+		return;
+	steering->counters.repairs++;
+	steering->repaired(steering->user, "rules or routes were gone or changed", changed);
+}
+
 static void restore_skeleton(struct steering *steering)
 {
 	bool adopted;
@@ -320,7 +331,7 @@ void steering_tick(struct steering *steering)
 	    note_result(steering, renew(steering, steering->allowed), "the lease") < 0)
 		steering->skeleton = false;
 	if (++steering->ticks % ROUTE_TICKS == 0)
-		ensure_routes(steering);
+		look_after_routes(steering);
 }
 
 int steering_remove(const struct settings *settings)

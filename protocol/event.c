@@ -27,11 +27,26 @@ static const char *const type_names[EVENT_TYPE_COUNT] = {
 };
 
 #define PLACE(member) offsetof(struct event, member)
-#define STRING(member) { #member, FIELD_STRING, PLACE(member), 0, 0 }
-#define U32(member) { #member, FIELD_U32, PLACE(member), 0, 0 }
-#define U64(member) { #member, FIELD_U64, PLACE(member), 0, 0 }
-#define SPI(member) { #member, FIELD_SPI, PLACE(member), 0, 0 }
-#define LIST(member, max) { #member, FIELD_LIST, PLACE(member), PLACE(member##_count), max }
+#define STRING(member)                                                                             \
+	{                                                                                          \
+#member, FIELD_STRING, PLACE(member), 0, 0                                         \
+	}
+#define U32(member)                                                                                \
+	{                                                                                          \
+#member, FIELD_U32, PLACE(member), 0, 0                                            \
+	}
+#define U64(member)                                                                                \
+	{                                                                                          \
+#member, FIELD_U64, PLACE(member), 0, 0                                            \
+	}
+#define SPI(member)                                                                                \
+	{                                                                                          \
+#member, FIELD_SPI, PLACE(member), 0, 0                                            \
+	}
+#define LIST(member, max)                                                                          \
+	{                                                                                          \
+#member, FIELD_LIST, PLACE(member), PLACE(member##_count), max                     \
+	}
 
 /* clang-format off */
 const struct event_field event_fields[] = {

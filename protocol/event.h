@@ -36,9 +36,9 @@ enum event_type {
 	EVENT_CHILD_INSTALLING, /* the inbound SPI is about to be installed */
 	EVENT_CHILD_UP,         /* the child SA is up; all fields are known */
 	EVENT_CHILD_DOWN,       /* this SPI has ended */
-	EVENT_CHILD_REKEY,      /* new child SA; old_spi_in and old_child_id name the one it replaces */
-	EVENT_IKE_UPDATE,       /* new ike_id (old_ike_id set) or new remote_host for its child SAs */
-	EVENT_HEARTBEAT,        /* seq is that of the last event, not a new one */
+	EVENT_CHILD_REKEY, /* new child SA; old_spi_in and old_child_id name the one it replaces */
+	EVENT_IKE_UPDATE,  /* new ike_id (old_ike_id set) or new remote_host for its child SAs */
+	EVENT_HEARTBEAT,   /* seq is that of the last event, not a new one */
 	/* from steerd */
 	EVENT_STEERING_APPLIED,
 	EVENT_STEERING_WITHDRAWN,
@@ -96,9 +96,9 @@ struct event {
 	const char *actor;  /* who granted or revoked */
 	const char *change_request;
 	const char *accepted_by;
-	int64_t expires_us;     /* 0: never */
+	int64_t expires_us; /* 0: never */
 	uint64_t exception_id;
-	uint64_t count;         /* steering-*: child SAs concerned; kernel-repaired: elements */
+	uint64_t count; /* steering-*: child SAs concerned; kernel-repaired: elements */
 };
 
 /* "child-up" and so on; event_type_from_name returns EVENT_TYPE_COUNT for an unknown name. */

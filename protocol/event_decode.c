@@ -125,7 +125,8 @@ static int parse_time(const char *s, int64_t *ret_usec)
 
 static int set_epoch(struct decoder *d, const char *epoch)
 {
-	if (strlen(epoch) != EVENT_EPOCH_LEN || strspn(epoch, "0123456789abcdef") != EVENT_EPOCH_LEN)
+	if (strlen(epoch) != EVENT_EPOCH_LEN ||
+	    strspn(epoch, "0123456789abcdef") != EVENT_EPOCH_LEN)
 		return fail(d, "epoch is not 16 lower-case hex digits");
 	d->out->ev.epoch = epoch;
 	return 1;
@@ -162,7 +163,8 @@ static int field_string(struct decoder *d, const char *value)
 	case FIELD_SPI:
 		return parse_spi(value, (uint32_t *)at) ? fail(d, "an SPI is not 8 hex digits") : 1;
 	case FIELD_TIME:
-		return parse_time(value, (int64_t *)at) ? fail(d, "a time is not RFC 3339 in UTC") : 1;
+		return parse_time(value, (int64_t *)at) ? fail(d, "a time is not RFC 3339 in UTC")
+							: 1;
 	case FIELD_LIST: {
 		unsigned *count = (void *)((char *)&d->out->ev + d->field->count_offset);
 

@@ -142,7 +142,8 @@ static void write_children(struct json_writer *w, const struct tenant *tenant)
 	unsigned listed = 0;
 
 	json_array_begin(w, "remote_hosts");
-	for (child = tenant->children; child && listed < LISTED_MAX; child = child->tenant_next, listed++)
+	for (child = tenant->children; child && listed < LISTED_MAX;
+	     child = child->tenant_next, listed++)
 		json_string(w, NULL, child->remote_host);
 	json_array_end(w);
 	listed = 0;
@@ -166,7 +167,9 @@ static void write_tenant(struct daemon *daemon, struct json_writer *w, const str
 			json_string(w, NULL, daemon->settings->profiles[p].name);
 	json_array_end(w);
 	json_string(w, "steering",
-		    tenant->conflict ? "conflict" : tenant->steered ? "bypass" : "enforce");
+		    tenant->conflict  ? "conflict"
+		    : tenant->steered ? "bypass"
+				      : "enforce");
 	write_children(w, tenant);
 	json_string(w, "identity", first ? first->identity : NULL);
 	json_string(w, "identity_source", first ? first->identity_source : NULL);
@@ -241,11 +244,13 @@ static int do_exceptions(void *user, const struct control_caller *caller, yajl_v
 	r = exceptions_each(daemon->exceptions, control_bool(request, "all"), write_exception, w);
 	json_array_end(w);
 	if (r < 0)
-		snprintf(error, CONTROL_ERROR_MAX, "%s", exceptions_store_error(daemon->exceptions));
+		snprintf(error, CONTROL_ERROR_MAX, "%s",
+			 exceptions_store_error(daemon->exceptions));
 	return r;
 }
 
-static void write_profile(struct daemon *daemon, struct json_writer *w, const struct profile *profile)
+static void write_profile(struct daemon *daemon, struct json_writer *w,
+			  const struct profile *profile)
 {
 	char service[16];
 
@@ -311,7 +316,9 @@ static int read_grant(yajl_val request, struct exception *ret, char error[CONTRO
 		return refuse(error, RISK_NEEDED);
 	if (copy_text(ret->tenant, sizeof(ret->tenant), control_string(request, "tenant")) ||
 	    copy_text(ret->profile, sizeof(ret->profile), control_string(request, "profile")))
-		return refuse(error, "profile: expected the name of a profile; steerctl profiles lists them");
+		return refuse(
+			error,
+			"profile: expected the name of a profile; steerctl profiles lists them");
 	if (copy_text(ret->change_request, sizeof(ret->change_request),
 		      control_string(request, "change_request")) ||
 	    copy_text(ret->accepted_by, sizeof(ret->accepted_by),
@@ -349,13 +356,15 @@ static const char *grant_message(struct daemon *daemon, const struct tenant *ten
 	const char *reason;
 
 	if (!tenant || !tenant->child_count)
-		return "This tenant is not connected now and may never have been: check the name. The "
+		return "This tenant is not connected now and may never have been: check the name. "
+		       "The "
 		       "exception takes effect when it connects.";
 	if (!steering_active(daemon->steering, &reason))
 		return "Granted, but nothing is steered now; see steerctl status.";
 	if (tenant->conflict)
 		return "Granted, but another tenant uses the same address: both are enforced.";
-	return "New flows of the profile take the path from now on; flows that run stay where they are.";
+	return "New flows of the profile take the path from now on; flows that run stay where they "
+	       "are.";
 }
 
 static int do_grant(void *user, const struct control_caller *caller, yajl_val request,
@@ -378,7 +387,8 @@ static int do_grant(void *user, const struct control_caller *caller, yajl_val re
 	publish_grant(daemon, &exception);
 	daemon_settle(daemon);
 	log_info("exceptions", "%llu: \"%s\" granted to \"%s\" by %s",
-		 (unsigned long long)exception.id, exception.profile, exception.tenant, caller->name);
+		 (unsigned long long)exception.id, exception.profile, exception.tenant,
+		 caller->name);
 	tenant = model_find_tenant(&daemon->model, exception.tenant);
 	json_object_begin(w, "exception");
 	write_exception_members(w, &exception);
@@ -405,9 +415,11 @@ static void publish_revocation(struct daemon *daemon, const char *tenant,
 static const char *revoke_message(int kernel, int disk)
 {
 	if (kernel < 0)
-		return "Revoked. The kernel refused the change; the lease ends all bypassing within seconds.";
+		return "Revoked. The kernel refused the change; the lease ends all bypassing "
+		       "within seconds.";
 	if (disk < 0)
-		return "Revoked in the kernel, but NOT YET ON DISK: steerd goes on trying. If it is "
+		return "Revoked in the kernel, but NOT YET ON DISK: steerd goes on trying. If it "
+		       "is "
 		       "restarted before it succeeds, the exception is back. See steerctl status.";
 	return "Revoked: the next packet of every flow concerned is enforced.";
 }
@@ -430,10 +442,11 @@ static int do_revoke(void *user, const struct control_caller *caller, yajl_val r
 	count = exceptions_revoke(daemon->exceptions, tenant, profile, caller->name, reason,
 				  revoked);
 	if (!count)
-		return refuse(error, profile ? "the tenant has no active exception for this profile; "
-					       "steerctl exceptions lists them"
-					     : "the tenant has no active exception; steerctl exceptions "
-					       "lists them");
+		return refuse(error,
+			      profile ? "the tenant has no active exception for this profile; "
+					"steerctl exceptions lists them"
+				      : "the tenant has no active exception; steerctl exceptions "
+					"lists them");
 	/* The kernel first: a disk may take milliseconds, or not answer at all. */
 	kernel = daemon_settle(daemon);
 	disk = exceptions_settle(daemon->exceptions);
@@ -492,9 +505,12 @@ static int do_resync(void *user, const struct control_caller *caller, yajl_val r
 	(void)caller;
 	(void)request;
 	if (!follow_status(daemon->follow).heard)
-		return refuse(error, "charon's plugin is silent; a snapshot is fetched when it is heard again");
+		return refuse(
+			error,
+			"charon's plugin is silent; a snapshot is fetched when it is heard again");
 	follow_resync(daemon->follow);
-	json_string(w, "message", "A snapshot is being fetched and compared; steerctl watch shows resynced.");
+	json_string(w, "message",
+		    "A snapshot is being fetched and compared; steerctl watch shows resynced.");
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What steerctl may ask, one handler each; user is the struct daemon. See steerctl(1) for the JSON. */
+/* What steerctl may ask, one handler each; user is the struct daemon. See steerctl(1) for the JSON.
+ */
 #ifndef TENANT_STEER_COMMANDS_H
 #define TENANT_STEER_COMMANDS_H
 

@@ -62,7 +62,8 @@ static bool carried_on(struct daemon *daemon, const struct child_sa *child)
 	for (; other; other = other->ike_next)
 		if (other != child && other->tenant == child->tenant &&
 		    other->range_count == child->range_count &&
-		    !memcmp(other->ranges, child->ranges, child->range_count * sizeof(*child->ranges)))
+		    !memcmp(other->ranges, child->ranges,
+			    child->range_count * sizeof(*child->ranges)))
 			return true;
 	return false;
 }
@@ -81,15 +82,15 @@ static void forget_tenant(struct daemon *daemon, const struct tenant *tenant)
 {
 	const struct child_sa *child;
 
-	DL_FOREACH2 (tenant->children, child, tenant_next)
-		for (unsigned i = 0; i < child->range_count; i++)
-			forget_range(daemon, &child->ranges[i]);
+	DL_FOREACH2(tenant->children, child, tenant_next)
+	for (unsigned i = 0; i < child->range_count; i++)
+		forget_range(daemon, &child->ranges[i]);
 }
 
 static void publish_steering(struct daemon *daemon, const struct tenant *tenant)
 {
 	struct event ev = { .type = tenant->steered > tenant->reported ? EVENT_STEERING_APPLIED
-								      : EVENT_STEERING_WITHDRAWN,
+								       : EVENT_STEERING_WITHDRAWN,
 			    .tenant = tenant->name,
 			    .count = tenant->steered };
 
@@ -122,7 +123,7 @@ static void plan(struct daemon *daemon)
 		return;
 	daemon->addresses_changed = false;
 	r = plan_addresses(&daemon->model, daemon->elements, daemon->settings->profile_count);
-	daemon->plan_problem = r == 0	      ? NULL
+	daemon->plan_problem = r == 0         ? NULL
 			       : r == -ENOMEM ? "no memory to compare the tenants' addresses"
 					      : "the addresses of some child SA are not known";
 }
@@ -183,8 +184,10 @@ static void on_event(void *user, const struct event *ev)
 static void on_doubt(void *user, enum follow_doubt doubt)
 {
 	struct daemon *daemon = user;
-	const struct event lost = { .type = EVENT_PUBLISHER_LOST,
-				    .reason = "charon's plugin is silent, enforcing for every tenant" };
+	const struct event lost = {
+		.type = EVENT_PUBLISHER_LOST,
+		.reason = "charon's plugin is silent, enforcing for every tenant"
+	};
 
 	if (doubt == FOLLOW_DOUBT_LOST) {
 		log_warning("follow", "%s", lost.reason);
@@ -194,7 +197,8 @@ static void on_doubt(void *user, enum follow_doubt doubt)
 		log_info("follow", "charon was started anew, fetching a snapshot");
 		steering_allow(daemon->steering, false, "charon was started anew");
 	} else if (address_mode(daemon)) {
-		/* A missed "down" leaves an address with the wrong tenant; an SPI is nobody else's. */
+		/* A missed "down" leaves an address with the wrong tenant; an SPI is nobody else's.
+		 */
 		steering_allow(daemon->steering, false, "events were missed");
 	}
 }
@@ -207,7 +211,8 @@ static void on_snapshot_begin(void *user, bool userspace_esp)
 	if (mode == STEERING_AUTO)
 		mode = userspace_esp ? STEERING_ADDRESS : STEERING_SA;
 	if (mode == STEERING_SA && userspace_esp)
-		log_warning("steering", "charon handles ESP in user space: in SA mode nothing will match");
+		log_warning("steering",
+			    "charon handles ESP in user space: in SA mode nothing will match");
 	if (mode != steering_mode(daemon->steering)) {
 		elements_plan_begin(daemon->elements);
 		elements_plan_end(daemon->elements);
@@ -310,9 +315,9 @@ static void keep_fixed(struct settings *next, const struct settings *now)
 	    strcmp(next->control_group, now->control_group) || strcmp(next->user, now->user) ||
 	    strcmp(next->nft_table, now->nft_table) || next->max_child_sas != now->max_child_sas ||
 	    next->bind_count != now->bind_count || memcmp(next->bind, now->bind, sizeof(now->bind)))
-		log_warning("settings",
-			    "user, control, stream, steering.nft_table and steering.max_child_sas change "
-			    "with a restart only, keeping their running values");
+		log_warning("settings", "user, control, stream, steering.nft_table and "
+					"steering.max_child_sas change "
+					"with a restart only, keeping their running values");
 	memcpy(next->control_socket, now->control_socket, sizeof(now->control_socket));
 	memcpy(next->control_group, now->control_group, sizeof(now->control_group));
 	memcpy(next->user, now->user, sizeof(now->user));
@@ -351,8 +356,8 @@ static int make_fresh(struct daemon *daemon, struct fresh *fresh)
 		r = steering_open(fresh->settings, fresh->elements, on_repaired, daemon,
 				  &fresh->steering, error);
 	if (r == 0)
-		r = follow_open(daemon->loop, daemon->zmq, fresh->settings, &follow_callbacks, daemon,
-				&fresh->follow);
+		r = follow_open(daemon->loop, daemon->zmq, fresh->settings, &follow_callbacks,
+				daemon, &fresh->follow);
 	if (r < 0)
 		log_error("settings", "not reloaded, the running configuration stays: %s", error);
 	return r;
@@ -365,8 +370,8 @@ static int make_fresh(struct daemon *daemon, struct fresh *fresh)
 static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *user)
 {
 	struct daemon *daemon = user;
-	struct fresh fresh = { 0 }, old = { daemon->settings, daemon->elements, daemon->steering,
-					    daemon->follow };
+	struct fresh fresh = { 0 },
+		     old = { daemon->settings, daemon->elements, daemon->steering, daemon->follow };
 
 	(void)source;
 	(void)info;
@@ -472,7 +477,8 @@ static int open_all(struct daemon *daemon)
 	r = open_kernel(daemon);
 	if (r < 0)
 		return r;
-	/* A store that cannot be used is said, shown by status, and means enforcing; steerd runs. */
+	/* A store that cannot be used is said, shown by status, and means enforcing; steerd runs.
+	 */
 	exceptions_load(daemon->exceptions, daemon->settings);
 	return open_ends(daemon);
 }

@@ -17,7 +17,8 @@ struct element_key {
 	uint8_t set;     /* enum element_set */
 	uint8_t profile; /* index into settings.profiles */
 	uint8_t pad[2];  /* zero: keys are compared and hashed bytewise */
-	uint8_t lo[16];  /* SPI (network order, 4 bytes), address, or first address of a range; rest 0 */
+	uint8_t lo[16];  /* SPI (network order, 4 bytes), address, or first address of a range; rest
+			    0 */
 	uint8_t hi[16];  /* last address of a range (inclusive); 0 for the others */
 };
 

@@ -196,8 +196,8 @@ static bool expired(const struct entry *entry, int64_t now_us)
 
 static void add_removal(struct element_batch *batch, const struct entry *entry)
 {
-	batch->removals[batch->removal_count++] =
-		(struct element){ .key = entry->key, .expires_us = entry->have };
+	batch->removals[batch->removal_count++] = (struct element){ .key = entry->key,
+								    .expires_us = entry->have };
 }
 
 static void batch_withdrawals(struct elements *elements, size_t max, int64_t now_us,
@@ -205,7 +205,7 @@ static void batch_withdrawals(struct elements *elements, size_t max, int64_t now
 {
 	struct entry *entry, *next;
 
-	DL_FOREACH_SAFE (elements->withdraw, entry, next) {
+	DL_FOREACH_SAFE(elements->withdraw, entry, next) {
 		if (batch->removal_count == max)
 			return;
 		if (expired(entry, now_us)) {
@@ -222,7 +222,7 @@ static void batch_grants(struct elements *elements, size_t max, int64_t now_us,
 {
 	struct entry *entry, *next;
 
-	DL_FOREACH_SAFE (elements->grant, entry, next) {
+	DL_FOREACH_SAFE(elements->grant, entry, next) {
 		if (batch->removal_count + batch->addition_count + 2 > max)
 			return;
 		if (expired(entry, now_us))

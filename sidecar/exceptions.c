@@ -73,7 +73,7 @@ static void drop_all(struct exceptions *exceptions)
 {
 	struct active *active, *next;
 
-	DL_FOREACH_SAFE (exceptions->active, active, next)
+	DL_FOREACH_SAFE(exceptions->active, active, next)
 		drop_active(exceptions, active);
 }
 
@@ -105,7 +105,7 @@ static bool is_ending(const struct exceptions *exceptions, uint64_t id)
 {
 	const struct ending *ending;
 
-	LL_FOREACH (exceptions->endings, ending)
+	LL_FOREACH(exceptions->endings, ending)
 		if (ending->id == id)
 			return true;
 	return false;
@@ -144,10 +144,11 @@ static void load_one(const struct exception *exception, void *user)
 		return;
 	}
 	if (settings_profile_index(exceptions->settings, exception->profile) < 0)
-		log_warning("exceptions",
-			    "exception %llu of \"%s\" names profile \"%s\", which steerd.conf does not "
-			    "have, enforcing it",
-			    (unsigned long long)exception->id, exception->tenant, exception->profile);
+		log_warning(
+			"exceptions",
+			"exception %llu of \"%s\" names profile \"%s\", which steerd.conf does not "
+			"have, enforcing it",
+			(unsigned long long)exception->id, exception->tenant, exception->profile);
 }
 
 static int fail(struct exceptions *exceptions, int r, const char *doing, const char *why)
@@ -205,7 +206,8 @@ static int check_lifetime(const struct exceptions *exceptions, int profile,
 		return 0;
 	snprintf(error, sizeof(error),
 		 "profile \"%s\" allows exceptions of at most %lld seconds (max_lifetime); give "
-		 "--expires", exception->profile, (long long)max);
+		 "--expires",
+		 exception->profile, (long long)max);
 	*ret_error = error;
 	return -EINVAL;
 }
@@ -231,7 +233,8 @@ int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 		*ret_error = "too many exceptions are active";
 		return -ENOSPC;
 	}
-	r = note_store(exceptions, store_grant(exceptions->store, exception, &exception->id), "write");
+	r = note_store(exceptions, store_grant(exceptions->store, exception, &exception->id),
+		       "write");
 	if (r == -EEXIST)
 		*ret_error = "this tenant has an active exception for this profile already";
 	if (r == 0)
@@ -245,7 +248,7 @@ unsigned exceptions_revoke(struct exceptions *exceptions, const char *tenant, co
 	struct active *active, *next;
 	unsigned count = 0;
 
-	DL_FOREACH_SAFE (exceptions->active, active, next) {
+	DL_FOREACH_SAFE(exceptions->active, active, next) {
 		if (strcmp(active->tenant->name, tenant) ||
 		    (profile && strcmp(active->profile_name, profile)) ||
 		    count == SETTINGS_PROFILES_MAX)
@@ -277,12 +280,13 @@ int exceptions_settle(struct exceptions *exceptions)
 }
 
 void exceptions_expire(struct exceptions *exceptions, int64_t now,
-		       void (*each)(void *user, const char *tenant, const char *profile, uint64_t id),
+		       void (*each)(void *user, const char *tenant, const char *profile,
+				    uint64_t id),
 		       void *user)
 {
 	struct active *active, *next;
 
-	DL_FOREACH_SAFE (exceptions->active, active, next) {
+	DL_FOREACH_SAFE(exceptions->active, active, next) {
 		if (!active->expires_at_us || active->expires_at_us > now)
 			continue;
 		each(user, active->tenant->name, active->profile_name, active->id);
@@ -318,8 +322,8 @@ void exceptions_free(struct exceptions *exceptions)
 	if (!exceptions)
 		return;
 	drop_all(exceptions);
-	LL_FOREACH_SAFE (exceptions->endings, ending, next)
-		free(ending);
+	LL_FOREACH_SAFE(exceptions->endings, ending, next)
+	free(ending);
 	store_close(exceptions->store);
 	free(exceptions);
 }

@@ -4,7 +4,8 @@
  * from it. What is on disk decides: a grant counts once it is durable. A revocation counts at
  * once, whether or not the disk takes it; what the disk did not take is kept and tried again.
  *
- * A store that cannot be read or is damaged means: no exceptions, everything is enforced. One thread.
+ * A store that cannot be read or is damaged means: no exceptions, everything is enforced. One
+ * thread.
  */
 #ifndef TENANT_STEER_EXCEPTIONS_H
 #define TENANT_STEER_EXCEPTIONS_H
@@ -55,7 +56,8 @@ int exceptions_settle(struct exceptions *exceptions);
 
 /* End what has expired by now; each is called for every one. */
 void exceptions_expire(struct exceptions *exceptions, int64_t now_us,
-		       void (*each)(void *user, const char *tenant, const char *profile, uint64_t id),
+		       void (*each)(void *user, const char *tenant, const char *profile,
+				    uint64_t id),
 		       void *user);
 
 /* Call back with each exception from disk, with all the latest ended ones too. */

@@ -58,7 +58,8 @@ static bool parse_address(const char *text, struct address *ret)
 	return inet_pton(ret->family, text, ret->bytes) == 1;
 }
 
-/* The child SA that may use an address. With two tenants on it the first shows; the conflict is told. */
+/* The child SA that may use an address. With two tenants on it the first shows; the conflict is
+ * told. */
 static const struct child_sa *find_by_address(struct daemon *daemon, const struct address *address)
 {
 	const struct child_sa *child;
@@ -172,7 +173,8 @@ static void explain_steering(struct question *q, int profile)
 	if (profile >= 0) {
 		int left = steering_lease_remaining(q->daemon->steering, (unsigned)profile);
 
-		reason(q, left > 0, "the kernel holds the lease for another %d ms", left > 0 ? left : 0);
+		reason(q, left > 0, "the kernel holds the lease for another %d ms",
+		       left > 0 ? left : 0);
 	}
 }
 

@@ -56,7 +56,8 @@ static bool readable(void *socket)
 static int on_prepare(sd_event_source *source, void *user)
 {
 	struct follow *follow = user;
-	bool work = readable(follow->dealer) || (follow->state != SNAPSHOT && readable(follow->sub));
+	bool work = readable(follow->dealer) ||
+		    (follow->state != SNAPSHOT && readable(follow->sub));
 
 	(void)source;
 	return sd_event_source_set_enabled(follow->ready, work ? SD_EVENT_ON : SD_EVENT_OFF);
@@ -373,8 +374,8 @@ struct follow_status follow_status(const struct follow *follow)
 
 	status.live = follow->state == LIVE;
 	status.heard = follow->contact;
-	status.silent_ms =
-		follow->heard_us ? (int64_t)(monotonic_us() - follow->heard_us) / 1000 : -1;
+	status.silent_ms = follow->heard_us ? (int64_t)(monotonic_us() - follow->heard_us) / 1000
+					    : -1;
 	return status;
 }
 
@@ -402,8 +403,8 @@ static int start(struct follow *follow)
 	if (r >= 0)
 		r = watch(follow, follow->sub, &follow->sub_io);
 	if (r >= 0)
-		r = sd_event_add_time_relative(follow->loop, &follow->tick, CLOCK_MONOTONIC, TICK_US, 0,
-					       on_tick, follow);
+		r = sd_event_add_time_relative(follow->loop, &follow->tick, CLOCK_MONOTONIC,
+					       TICK_US, 0, on_tick, follow);
 	return r;
 }
 

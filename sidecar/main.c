@@ -53,9 +53,12 @@ static int act(enum action action, const char *file)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "config", required_argument, NULL, 'c' }, { "flush", no_argument, NULL, 'f' },
-		{ "check", no_argument, NULL, 'k' },        { "debug", no_argument, NULL, 'd' },
-		{ "version", no_argument, NULL, 'v' },      { "help", no_argument, NULL, 'h' },
+		{ "config", required_argument, NULL, 'c' },
+		{ "flush", no_argument, NULL, 'f' },
+		{ "check", no_argument, NULL, 'k' },
+		{ "debug", no_argument, NULL, 'd' },
+		{ "version", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	const char *file = SYSCONFDIR "/tenant-steer/steerd.conf";

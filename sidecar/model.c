@@ -10,7 +10,8 @@
 
 #include "log.h"
 
-void model_init(struct model *model, size_t max, const struct model_callbacks *callbacks, void *user)
+void model_init(struct model *model, size_t max, const struct model_callbacks *callbacks,
+		void *user)
 {
 	*model = (struct model){ .max = max, .call = *callbacks, .user = user };
 }
@@ -417,8 +418,8 @@ void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profi
 		return;
 	tenant->exempt_until[profile] = until;
 	model_touch(model, tenant);
-	DL_FOREACH2 (tenant->children, child, tenant_next)
-		model->call.changed(model->user, child->spi_in);
+	DL_FOREACH2(tenant->children, child, tenant_next)
+	model->call.changed(model->user, child->spi_in);
 }
 
 void model_set_steered(struct model *model, struct child_sa *child, bool steered)

@@ -19,7 +19,8 @@
 #include "event.h"
 #include "settings.h"
 
-/* Exempt without an end. Other values of exempt_until are microseconds since 1970; 0: not exempt. */
+/* Exempt without an end. Other values of exempt_until are microseconds since 1970; 0: not exempt.
+ */
 #define EXEMPT_FOREVER INT64_MAX
 
 struct tenant;
@@ -64,16 +65,17 @@ struct tenant {
 	bool conflict;            /* in address mode: shares an address with another tenant */
 	bool conflict_found;      /* by the plan being made */
 	bool conflict_reported;
-	size_t steered;           /* child SAs with steered set */
-	size_t reported;          /* steered, as last told by model_each_touched() */
+	size_t steered;  /* child SAs with steered set */
+	size_t reported; /* steered, as last told by model_each_touched() */
 	struct tenant *touched_next;
 	bool touched;
 	UT_hash_handle hh;
 };
 
 struct model_callbacks {
-	void (*changed)(void *user, uint32_t spi);                     /* after a change, with its SPI */
-	void (*leaving)(void *user, const struct child_sa *child); /* before a child SA is dropped */
+	void (*changed)(void *user, uint32_t spi); /* after a change, with its SPI */
+	void (*leaving)(void *user,
+			const struct child_sa *child); /* before a child SA is dropped */
 };
 
 struct model {
@@ -84,8 +86,8 @@ struct model {
 	struct tenant *tenants;    /* by name */
 	struct tenant *touched;
 	size_t child_count;
-	uint64_t refused;   /* child SAs beyond max */
-	bool incomplete;    /* some were refused since the last snapshot began */
+	uint64_t refused; /* child SAs beyond max */
+	bool incomplete;  /* some were refused since the last snapshot began */
 	uint32_t round;
 	struct model_callbacks call;
 	void *user;

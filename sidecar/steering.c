@@ -27,7 +27,7 @@ struct steering {
 	bool leased; /* the last renewal was for somebody */
 	bool seen_failing;
 	const char *reason; /* why not, while not allowed */
-	bool suspicious; /* somebody else committed, elements not read back since */
+	bool suspicious;    /* somebody else committed, elements not read back since */
 	unsigned ticks, observed_at;
 	struct steering_counters counters;
 	struct element removals[NFT_BATCH_MAX], additions[NFT_BATCH_MAX];
@@ -48,7 +48,8 @@ static int open_nft(struct steering *steering, char error[ROUTE_ERROR_MAX])
 	if (r == -EPERM)
 		strcpy(error, "CAP_NET_ADMIN is missing: steerd cannot program nftables");
 	else if (r == -EOPNOTSUPP)
-		strcpy(error, "this kernel has no nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)");
+		strcpy(error,
+		       "this kernel has no nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)");
 	else if (r < 0)
 		snprintf(error, ROUTE_ERROR_MAX, "cannot open nf_tables: %s", strerror(-r));
 	return r;
@@ -184,7 +185,8 @@ enum steering_mode steering_mode(const struct steering *steering)
 
 static int renew(struct steering *steering, bool enable)
 {
-	int r = nft_renew(steering->nft, enable ? (1u << steering->settings->profile_count) - 1 : 0);
+	int r = nft_renew(steering->nft,
+			  enable ? (1u << steering->settings->profile_count) - 1 : 0);
 
 	/* A table that is gone lets nothing pass: that is what was asked for. */
 	if (r == -ENOENT && !enable)
@@ -216,7 +218,8 @@ static int repair(struct steering *steering)
 	if (r == 0 && (lost || wrong)) {
 		steering->counters.repairs++;
 		steering->repaired(steering->user,
-				   lost ? "the nft table was gone or changed" : "elements were changed",
+				   lost ? "the nft table was gone or changed"
+					: "elements were changed",
 				   lost ? elements_wanted(steering->elements) : wrong);
 	}
 	return r;

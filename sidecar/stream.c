@@ -2,6 +2,7 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <grp.h>
 #include <zmq.h>
 
 #include "log.h"
@@ -148,7 +148,8 @@ static void give_to_group(const char *path, const char *group)
 {
 	const struct group *entry = *group ? getgrnam(group) : NULL;
 
-	if (chmod(path, entry ? 0660 : 0600) < 0 || (entry && chown(path, (uid_t)-1, entry->gr_gid) < 0))
+	if (chmod(path, entry ? 0660 : 0600) < 0 ||
+	    (entry && chown(path, (uid_t)-1, entry->gr_gid) < 0))
 		log_warning("stream", "cannot give %s to group \"%s\": %s", path, group,
 			    strerror(errno));
 }

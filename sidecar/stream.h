@@ -3,7 +3,8 @@
  * The operators' stream: charon's events and steerd's own, published under steerd's epoch and
  * seq on ZeroMQ XPUB sockets. The last STREAM_RING_MAX events are also kept, so that somebody who
  * comes later can ask for them over the control socket. A subscriber that does not read loses
- * events beyond STREAM_HWM and sees it by the gap in seq. Sends a heartbeat every second. One thread.
+ * events beyond STREAM_HWM and sees it by the gap in seq. Sends a heartbeat every second. One
+ * thread.
  */
 #ifndef TENANT_STEER_STREAM_H
 #define TENANT_STEER_STREAM_H

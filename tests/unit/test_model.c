@@ -46,11 +46,18 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int apply(enum event_type type, const char *tenant, uint32_t ike, uint32_t child, uint32_t spi)
+static int apply(enum event_type type, const char *tenant, uint32_t ike, uint32_t child,
+		 uint32_t spi)
 {
-	const struct event ev = { .type = type, .tenant = tenant, .ike_id = ike, .child_id = child,
-				  .spi_in = spi, .identity = "id", .identity_source = "id",
-				  .remote_ts = { "198.18.1.0/24" }, .remote_ts_count = 1 };
+	const struct event ev = { .type = type,
+				  .tenant = tenant,
+				  .ike_id = ike,
+				  .child_id = child,
+				  .spi_in = spi,
+				  .identity = "id",
+				  .identity_source = "id",
+				  .remote_ts = { "198.18.1.0/24" },
+				  .remote_ts_count = 1 };
 
 	return model_apply(&model, &ev);
 }
@@ -79,8 +86,13 @@ static void test_life_of_a_child(void **state)
 
 static void test_rekey_keeps_both_until_the_old_is_gone(void **state)
 {
-	struct event ev = { .type = EVENT_CHILD_REKEY, .tenant = "acme", .ike_id = 1, .child_id = 2,
-			    .spi_in = 0xc2, .old_spi_in = 0xc1, .old_child_id = 1 };
+	struct event ev = { .type = EVENT_CHILD_REKEY,
+			    .tenant = "acme",
+			    .ike_id = 1,
+			    .child_id = 2,
+			    .spi_in = 0xc2,
+			    .old_spi_in = 0xc1,
+			    .old_child_id = 1 };
 
 	(void)state;
 	apply(EVENT_CHILD_UP, "acme", 1, 1, 0xc1);
@@ -105,7 +117,9 @@ static void test_down_of_another_spi_revokes_nothing(void **state)
 
 static void test_ike_rekey_moves_all_its_children(void **state)
 {
-	const struct event ev = { .type = EVENT_IKE_UPDATE, .ike_id = 7, .old_ike_id = 1,
+	const struct event ev = { .type = EVENT_IKE_UPDATE,
+				  .ike_id = 7,
+				  .old_ike_id = 1,
 				  .remote_host = "192.0.2.99[4500]" };
 
 	(void)state;
@@ -192,17 +206,26 @@ static void test_traffic_selectors(void **state)
 		{ "::/0", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" },
 		{ "2001:db8::1..2001:db8::9[17]", "2001:db8::1", "2001:db8::9" },
 	};
-	static const char *const bad[] = { "", "dynamic", "198.18.1.0/33", "198.18.1.0/", "198.18.1.0/x",
-					   "198.18.1", "2001:db8::/129", "198.18.1.9..198.18.1.3",
-					   "198.18.1.9..", "fe80::1%eth0" };
+	static const char *const bad[] = { "",
+					   "dynamic",
+					   "198.18.1.0/33",
+					   "198.18.1.0/",
+					   "198.18.1.0/x",
+					   "198.18.1",
+					   "2001:db8::/129",
+					   "198.18.1.9..198.18.1.3",
+					   "198.18.1.9..",
+					   "fe80::1%eth0" };
 	struct address_range range;
 	char text[INET6_ADDRSTRLEN];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		assert_int_equal(model_parse_ts(good[i].text, &range), 0);
-		assert_string_equal(inet_ntop(range.family, range.lo, text, sizeof(text)), good[i].lo);
-		assert_string_equal(inet_ntop(range.family, range.hi, text, sizeof(text)), good[i].hi);
+		assert_string_equal(inet_ntop(range.family, range.lo, text, sizeof(text)),
+				    good[i].lo);
+		assert_string_equal(inet_ntop(range.family, range.hi, text, sizeof(text)),
+				    good[i].hi);
 	}
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(model_parse_ts(bad[i], &range), -EINVAL);

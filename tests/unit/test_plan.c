@@ -60,8 +60,12 @@ static int teardown(void **state)
 
 static void up(const char *tenant, uint32_t spi, const char *ts)
 {
-	const struct event ev = { .type = EVENT_CHILD_UP, .tenant = tenant, .ike_id = next_id,
-				  .child_id = next_id, .spi_in = spi, .remote_ts = { ts },
+	const struct event ev = { .type = EVENT_CHILD_UP,
+				  .tenant = tenant,
+				  .ike_id = next_id,
+				  .child_id = next_id,
+				  .spi_in = spi,
+				  .remote_ts = { ts },
 				  .remote_ts_count = ts ? 1 : 0 };
 
 	next_id++;
@@ -126,7 +130,9 @@ static void test_unidentified_is_never_exempt(void **state)
 
 static void test_one_spi_of_two_tenants_is_nobodys(void **state)
 {
-	const struct event down = { .type = EVENT_CHILD_DOWN, .child_id = 2, .ike_id = 2, .spi_in = 0xc1 };
+	const struct event down = {
+		.type = EVENT_CHILD_DOWN, .child_id = 2, .ike_id = 2, .spi_in = 0xc1
+	};
 
 	(void)state;
 	exempt("acme", EXEMPT_FOREVER);
@@ -140,7 +146,10 @@ static void test_one_spi_of_two_tenants_is_nobodys(void **state)
 
 static void test_changed_tenant_takes_its_exemption_along(void **state)
 {
-	struct event ev = { .type = EVENT_CHILD_UP, .tenant = "globex", .ike_id = 1, .child_id = 1,
+	struct event ev = { .type = EVENT_CHILD_UP,
+			    .tenant = "globex",
+			    .ike_id = 1,
+			    .child_id = 1,
 			    .spi_in = 0xc1 };
 
 	(void)state;

@@ -14,7 +14,9 @@
 #include "json_writer.h"
 #include "snapshot.h"
 
-#define HEAD "{\"v\":1,\"epoch\":\"0123456789abcdef\",\"seq\":17,\"time\":\"2026-01-31T12:00:00.000001Z\","
+#define HEAD                                                                                       \
+	"{\"v\":1,\"epoch\":\"0123456789abcdef\",\"seq\":17,\"time\":\"2026-01-31T12:00:00."       \
+	"000001Z\","
 #define CHILD "\"spi_in\":\"c1234567\",\"child_id\":3,\"ike_id\":2"
 
 static struct event_decoded decoded;
@@ -28,15 +30,33 @@ static int decode(const char *json, const char **ret_error)
 static struct event full_event(void)
 {
 	return (struct event){
-		.type = EVENT_CHILD_REKEY, .epoch = "0123456789abcdef", .seq = UINT64_MAX,
-		.time_us = 1769860800000001, .tenant = "acme", .identity = "C=CH, O=\"Acme\", CN=gw",
-		.identity_source = "cert", .connection = "site", .child = "net", .mode = "tunnel",
-		.remote_host = "192.0.2.10[4500]", .spi_in = 0xc1234567, .spi_out = 0x00000001,
-		.old_spi_in = 0xcfffffff, .reqid = 1, .ike_id = 2, .child_id = 3, .old_child_id = 4,
-		.local_ts = { "0.0.0.0/0", "::/0" }, .local_ts_count = 2,
-		.remote_ts = { "198.18.1.0/24" }, .remote_ts_count = 1,
-		.vips = { "198.18.3.1" }, .vips_count = 1, .expires_us = 1769860800000000,
-		.count = 5, .reason = "tab\t, quote \", backslash \\, newline \n, \xc3\xa9",
+		.type = EVENT_CHILD_REKEY,
+		.epoch = "0123456789abcdef",
+		.seq = UINT64_MAX,
+		.time_us = 1769860800000001,
+		.tenant = "acme",
+		.identity = "C=CH, O=\"Acme\", CN=gw",
+		.identity_source = "cert",
+		.connection = "site",
+		.child = "net",
+		.mode = "tunnel",
+		.remote_host = "192.0.2.10[4500]",
+		.spi_in = 0xc1234567,
+		.spi_out = 0x00000001,
+		.old_spi_in = 0xcfffffff,
+		.reqid = 1,
+		.ike_id = 2,
+		.child_id = 3,
+		.old_child_id = 4,
+		.local_ts = { "0.0.0.0/0", "::/0" },
+		.local_ts_count = 2,
+		.remote_ts = { "198.18.1.0/24" },
+		.remote_ts_count = 1,
+		.vips = { "198.18.3.1" },
+		.vips_count = 1,
+		.expires_us = 1769860800000000,
+		.count = 5,
+		.reason = "tab\t, quote \", backslash \\, newline \n, \xc3\xa9",
 	};
 }
 
@@ -124,8 +144,9 @@ static void test_writer_never_overflows(void **state)
 
 static void test_writer_replaces_what_is_not_utf8(void **state)
 {
-	static const char *const bad[] = { "\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
-					   "\xe2\x82", "\x80" };
+	static const char *const bad[] = { "\xff",         "\xc0\xaf",
+					   "\xed\xa0\x80", "\xf4\x90\x80\x80",
+					   "\xe2\x82",     "\x80" };
 	char json[128];
 	struct json_writer w;
 
@@ -151,23 +172,35 @@ static void test_refuses(void **state)
 		{ HEAD "\"type\":\"child-rekey\"," CHILD "}", "child-rekey lacks old_spi_in" },
 		{ HEAD "\"type\":\"ike-update\"}", "ike-update lacks ike_id" },
 		{ HEAD "\"type\":\"heartbeat\"}", "heartbeat lacks interval_ms" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"tenant\":\"a b\"}", "tenant is not a tenant name" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"tenant\":\"\"}", "tenant is not a tenant name" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"spi_out\":\"C1234567\"}", "an SPI is not 8 hex digits" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"tenant\":\"a b\"}",
+		  "tenant is not a tenant name" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"tenant\":\"\"}",
+		  "tenant is not a tenant name" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"spi_out\":\"C1234567\"}",
+		  "an SPI is not 8 hex digits" },
 		{ HEAD "\"type\":\"child-up\"," CHILD ",\"spi_out\":3}",
 		  "a number stands where something else was expected" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"reqid\":4294967296}", "a number is out of range" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"reqid\":-1}", "a number is out of range" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"reqid\":1e3}", "a number is out of range" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"vips\":\"a\"}", "a string stands where a list was expected" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"child\":[\"a\"]}", "a list stands where a value was expected" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"child\":{}}", "an object stands where a value was expected" },
-		{ HEAD "\"type\":\"child-up\"," CHILD ",\"child\":\"a\\u0000b\"}", "a string is too long or holds a NUL" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"reqid\":4294967296}",
+		  "a number is out of range" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"reqid\":-1}",
+		  "a number is out of range" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"reqid\":1e3}",
+		  "a number is out of range" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"vips\":\"a\"}",
+		  "a string stands where a list was expected" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"child\":[\"a\"]}",
+		  "a list stands where a value was expected" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"child\":{}}",
+		  "an object stands where a value was expected" },
+		{ HEAD "\"type\":\"child-up\"," CHILD ",\"child\":\"a\\u0000b\"}",
+		  "a string is too long or holds a NUL" },
 		{ HEAD "\"seq\":18,\"type\":\"child-up\"}", "a key stands twice" },
 		{ HEAD "\"type\":\"heartbeat\",\"interval_ms\":1}x", "not JSON" },
 		{ "{\"v\":2,\"epoch\":\"0123456789abcdef\"}", "v is not 1" },
-		{ "{\"v\":1,\"epoch\":\"0123456789ABCDEF\"}", "epoch is not 16 lower-case hex digits" },
-		{ "{\"v\":1,\"time\":\"2026-13-31T12:00:00.000001Z\"}", "time is not RFC 3339 in UTC" },
+		{ "{\"v\":1,\"epoch\":\"0123456789ABCDEF\"}",
+		  "epoch is not 16 lower-case hex digits" },
+		{ "{\"v\":1,\"time\":\"2026-13-31T12:00:00.000001Z\"}",
+		  "time is not RFC 3339 in UTC" },
 		{ "{\"v\":1,\"time\":\"2026-01-31T12:00:00Z\"}", "time is not RFC 3339 in UTC" },
 		{ HEAD "\"x\":[[[[[[[[[[]]]]]]]]]],\"type\":\"heartbeat\"}", "nested too deep" },
 	};
@@ -185,10 +218,11 @@ static void test_accepts_what_a_newer_writer_adds(void **state)
 	const char *error;
 
 	(void)state;
-	assert_int_equal(decode(HEAD "\"new\":{\"a\":[1,null,{\"tenant\":\"x y\"}]},\"type\":\"child-up\","
-				     "\"tenant\":\"acme\",\"more\":true," CHILD "}",
-				&error),
-			 0);
+	assert_int_equal(
+		decode(HEAD "\"new\":{\"a\":[1,null,{\"tenant\":\"x y\"}]},\"type\":\"child-up\","
+			    "\"tenant\":\"acme\",\"more\":true," CHILD "}",
+		       &error),
+		0);
 	assert_string_equal(decoded.ev.tenant, "acme");
 }
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
+#define _GNU_SOURCE /* for SCHED_BATCH */
 #include "tenant_tag_publisher.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -611,6 +614,7 @@ static void wait_for_work(private_tenant_tag_publisher_t *this, bool busy)
  */
 static void *run(private_tenant_tag_publisher_t *this)
 {
+	struct sched_param param = {};
 	sigset_t all;
 	uint64_t now;
 	bool busy = FALSE;
@@ -618,6 +622,8 @@ static void *run(private_tenant_tag_publisher_t *this)
 	/* also inherited by the threads of ZeroMQ, signals are for charon */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	/* what wakes us is a bus hook: don't take its CPU before it has returned */
+	pthread_setschedparam(pthread_self(), SCHED_BATCH, &param);
 
 	while (check_orders(this))
 	{

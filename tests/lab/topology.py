@@ -22,6 +22,8 @@ BYPASS_VIA = ("198.19.2.2", "2001:db8:f2::2")
 # The admin's own routing on the gateway, which steerd must leave alone.
 ADMIN_RULE_PRIORITY = 10000
 ADMIN_TABLE = 100
+# By number: a small system has no /etc/protocols.
+IPPROTO_TCP = 6
 
 SYSCTLS = {
     "net.ipv6.conf.all.accept_dad": 0,
@@ -203,7 +205,7 @@ class Network:
             self.ip("gw", family, "route", "add", "default", "via", out)
             self.ip("gw", family, "route", "add", "default", "via", stage, "table", ADMIN_TABLE)
             self.ip("gw", family, "rule", "add", "priority", ADMIN_RULE_PRIORITY, "from", tenants,
-                    "ipproto", "tcp", "dport", 443, "lookup", ADMIN_TABLE)
+                    "ipproto", IPPROTO_TCP, "dport", 443, "lookup", ADMIN_TABLE)
         self.load_admin_nft()
 
     def _route_stage(self, role, out, back):

@@ -20,9 +20,13 @@ static int hex_value(char c)
 /* Only the one spelling that tenant_name_encode() writes is valid, or one tenant had two names. */
 static bool encoded_byte(const char *s)
 {
-	if (s[0] != '%' || hex_value(s[1]) < 0 || hex_value(s[2]) < 0)
+	int high, low;
+
+	if (s[0] != '%')
 		return false;
-	return !unreserved((unsigned char)(hex_value(s[1]) << 4 | hex_value(s[2])));
+	high = hex_value(s[1]);
+	low = high < 0 ? -1 : hex_value(s[2]);
+	return low >= 0 && !unreserved((unsigned char)(high * 16 + low));
 }
 
 bool tenant_name_valid(const char *name)

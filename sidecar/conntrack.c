@@ -92,8 +92,8 @@ static int compare_key(const void *key, const void *element)
 
 static bool is_requested(const struct requests *requests, const struct address_range *source)
 {
-	return requests->all || bsearch(source, requests->ranges, requests->count,
-					sizeof(*source), compare_key) != NULL;
+	return requests->all || bsearch(source, requests->ranges, requests->count, sizeof(*source),
+					compare_key) != NULL;
 }
 
 /* The original source address, into source->lo. */
@@ -104,7 +104,8 @@ static bool get_source(struct nlattr *tuple, struct address_range *source)
 	struct nlattr *address;
 	int len;
 
-	if (nla_parse_nested(parts, CTA_TUPLE_MAX, tuple, NULL) < 0 || parts[CTA_TUPLE_IP] == NULL ||
+	if (nla_parse_nested(parts, CTA_TUPLE_MAX, tuple, NULL) < 0 ||
+	    parts[CTA_TUPLE_IP] == NULL ||
 	    nla_parse_nested(ip, CTA_IP_MAX, parts[CTA_TUPLE_IP], NULL) < 0)
 		return false;
 	len = ip[CTA_IP_V4_SRC] != NULL ? 4 : 16;
@@ -129,7 +130,8 @@ static void remove_entry(struct conntrack *ct, int family, struct nlattr **tb)
 
 	for (unsigned i = 0; i < 3 && err == 0; i++) {
 		struct nlattr *attr = tb[named_by[i]];
-		int type = named_by[i] == CTA_TUPLE_ORIG ? CTA_TUPLE_ORIG | NLA_F_NESTED : named_by[i];
+		int type = named_by[i] == CTA_TUPLE_ORIG ? CTA_TUPLE_ORIG | NLA_F_NESTED
+							 : named_by[i];
 
 		if (attr != NULL)
 			err = nla_put(msg, type, nla_len(attr), nla_data(attr));
@@ -163,8 +165,8 @@ static int on_entry(struct nl_msg *msg, void *user)
 /* conntrack -L -m BIT/BIT: the kernel leaves the others out */
 static int walk(struct conntrack *ct, uint32_t bit)
 {
-	struct nl_msg *msg = nfnlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
-						  AF_UNSPEC, 0);
+	struct nl_msg *msg = nfnlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET,
+						  NLM_F_DUMP, AF_UNSPEC, 0);
 	int err = -NLE_NOMEM;
 
 	if (msg == NULL)
@@ -217,8 +219,10 @@ static void handle(struct conntrack *ct)
 	if (err < 0) {
 		count(ct, 0, 1);
 		log_limited(&ct->limit, LOG_LEVEL_WARNING, "conntrack",
-			    "cannot remove the flows of ended exceptions: %s; they are dropped until they "
-			    "time out", nl_geterror(err));
+			    "cannot remove the flows of ended exceptions: %s; they are dropped "
+			    "until they "
+			    "time out",
+			    nl_geterror(err));
 	}
 	nl_socket_free(ct->list);
 	nl_socket_free(ct->remove);

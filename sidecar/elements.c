@@ -43,7 +43,7 @@ void elements_free(struct elements *elements)
 	if (!elements)
 		return;
 	HASH_ITER(hh, elements->entries, entry, next) {
-		HASH_DELETE(hh, elements->entries, entry);
+		HASH_DELETE(hh, elements->entries, entry); /* NOLINT: uthash */
 		free(entry);
 	}
 	free(elements);

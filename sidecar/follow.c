@@ -305,7 +305,7 @@ static void end_snapshot(struct follow *follow)
 
 static bool read_dealer(struct follow *follow)
 {
-	struct snapshot_header header;
+	struct snapshot_header header = { 0 };
 	int r = read_page(follow, &header);
 
 	if (r == -EAGAIN)

@@ -446,7 +446,7 @@ static void drop_if_unused(struct model *model, struct tenant *tenant)
 {
 	if (tenant->child_count || tenant->exception_count)
 		return;
-	HASH_DELETE(hh, model->tenants, tenant);
+	HASH_DELETE(hh, model->tenants, tenant); /* NOLINT: uthash */
 	free(tenant);
 }
 
@@ -483,7 +483,7 @@ void model_done(struct model *model)
 	model->call = (struct model_callbacks){ ignore_change, ignore_leaving };
 	model_clear(model);
 	HASH_ITER(hh, model->tenants, tenant, next) {
-		HASH_DELETE(hh, model->tenants, tenant);
+		HASH_DELETE(hh, model->tenants, tenant); /* NOLINT: uthash */
 		free(tenant);
 	}
 	model->touched = NULL;

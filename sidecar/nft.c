@@ -40,8 +40,7 @@ int nft_open(const struct settings *settings, struct nft **ret_nft)
 	err = -ENOMEM;
 	nft->batch = malloc(NFT_BATCH_BYTES);
 	nft->ctx = nft_ctx_new(NFT_CTX_DEFAULT);
-	if (nft->batch == NULL || nft->ctx == NULL ||
-	    nft_ctx_buffer_error(nft->ctx) != 0)
+	if (nft->batch == NULL || nft->ctx == NULL || nft_ctx_buffer_error(nft->ctx) != 0)
 		goto fail;
 	*ret_nft = nft;
 	return 0;
@@ -104,7 +103,8 @@ static int table_request(struct nlmsghdr *nlh, const char *name)
 /* 1, 0 or a negative errno. */
 static int table_exists(struct nft *nft, const char *name)
 {
-	struct nlmsghdr *nlh = nft_link_request(&nft->link, nft->batch, NFT_MSG_GETTABLE, NLM_F_ACK);
+	struct nlmsghdr *nlh = nft_link_request(&nft->link, nft->batch, NFT_MSG_GETTABLE,
+						NLM_F_ACK);
 	int err = table_request(nlh, name);
 
 	if (err == 0)
@@ -147,8 +147,8 @@ static int replace_table(struct nft *nft, enum steering_mode mode, const char *n
 
 	if (text == NULL)
 		return -ENOMEM;
-	skeleton = text + snprintf(text, NFT_TEXT_MAX, "add table inet %s\ndelete table inet %s\n", name,
-				   name);
+	skeleton = text + snprintf(text, NFT_TEXT_MAX, "add table inet %s\ndelete table inet %s\n",
+				   name, name);
 	err = nft_skeleton_text(nft->settings, mode, name, skeleton,
 				NFT_TEXT_MAX - (size_t)(skeleton - text) - strlen(line));
 	if (err < 0) {

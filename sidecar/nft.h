@@ -70,7 +70,8 @@ int nft_each_element(struct nft *nft, void (*each)(const struct element *, void 
 /* Is exactly this element in the kernel now? 1, 0 or a negative errno. */
 int nft_has_element(struct nft *nft, const struct element_key *key);
 
-/* Is the lease of the profile alive in the kernel now? Remaining milliseconds, 0 if not, or errno. */
+/* Is the lease of the profile alive in the kernel now? Remaining milliseconds, 0 if not, or errno.
+ */
 int nft_lease_remaining(struct nft *nft, unsigned profile);
 
 /*

@@ -257,7 +257,8 @@ static int add_renewal(struct nft *nft, struct nft_batch *batch, unsigned profil
 		e = put_key(s, key, sizeof(key));
 		if (e == NULL)
 			goto out;
-		nftnl_set_elem_set_u64(e, NFTNL_SET_ELEM_TIMEOUT, (uint64_t)nft->settings->lease_ms);
+		nftnl_set_elem_set_u64(e, NFTNL_SET_ELEM_TIMEOUT,
+				       (uint64_t)nft->settings->lease_ms);
 	}
 	if (enabled && p->service_count > 0)
 		add_message(batch, NFT_MSG_NEWSETELEM, NLM_F_CREATE, s);
@@ -331,7 +332,8 @@ static int64_t expiry_of(const struct nftnl_set_elem *e, int64_t now)
 	if (!nftnl_set_elem_is_set(e, NFTNL_SET_ELEM_TIMEOUT))
 		return 0;
 	if (nftnl_set_elem_is_set(e, NFTNL_SET_ELEM_EXPIRATION))
-		left = nftnl_set_elem_get_u64((struct nftnl_set_elem *)e, NFTNL_SET_ELEM_EXPIRATION);
+		left = nftnl_set_elem_get_u64((struct nftnl_set_elem *)e,
+					      NFTNL_SET_ELEM_EXPIRATION);
 	if (left == 0)
 		return -1;
 	return left > (uint64_t)(INT64_MAX - now) / 1000 ? INT64_MAX : now + (int64_t)left * 1000;
@@ -438,7 +440,8 @@ static void report(const struct dump *dump, unsigned profile, const struct consu
 		qsort(dump->seen, dump->count, sizeof(*dump->seen), compare_seen);
 	for (size_t i = 0; i < dump->count; i++) {
 		const struct seen *seen = &dump->seen[i];
-		struct element el = { .key = { .set = (uint8_t)dump->set, .profile = (uint8_t)profile },
+		struct element el = { .key = { .set = (uint8_t)dump->set,
+					       .profile = (uint8_t)profile },
 				      .expires_us = seen->expires_us };
 
 		if (seen->end)
@@ -464,7 +467,8 @@ int nft_each_element(struct nft *nft, void (*each)(const struct element *, void 
 		if (!nft_set_used(nft->mode, set))
 			continue;
 		dump.set = set;
-		/* the kernel keeps to the set's size; one element more to find out if it does not */
+		/* the kernel keeps to the set's size; one element more to find out if it does not
+		 */
 		dump.limit = nft_set_size(nft->settings, set) + 1;
 		for (unsigned p = 0; p < nft->settings->profile_count && err == 0; p++) {
 			err = dump_set(nft, p, &dump);
@@ -568,7 +572,8 @@ static int read_leases(const struct nlmsghdr *nlh, void *user)
 
 static int lease_of(struct nft *nft, unsigned profile, const struct service *service)
 {
-	struct nlmsghdr *nlh = nft_link_request(&nft->link, nft->batch, NFT_MSG_GETSETELEM, NLM_F_ACK);
+	struct nlmsghdr *nlh = nft_link_request(&nft->link, nft->batch, NFT_MSG_GETSETELEM,
+						NLM_F_ACK);
 	struct nftnl_set *s = new_set(nft, SET_SERVICE, profile);
 	struct lease lease = { 0 };
 	uint8_t key[8];

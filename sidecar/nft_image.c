@@ -35,21 +35,23 @@ static const struct kind {
 	uint32_t left_out; /* names of the table, handles, use counts, counters */
 } kinds[] = {
 	{ NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, false,
-	  BIT(NFTA_TABLE_NAME) | BIT(NFTA_TABLE_USE) | BIT(NFTA_TABLE_HANDLE) | BIT(NFTA_TABLE_PAD) },
+	  BIT(NFTA_TABLE_NAME) | BIT(NFTA_TABLE_USE) | BIT(NFTA_TABLE_HANDLE) |
+		  BIT(NFTA_TABLE_PAD) },
 	{ NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, true,
 	  BIT(NFTA_CHAIN_TABLE) | BIT(NFTA_CHAIN_HANDLE) | BIT(NFTA_CHAIN_USE) |
-	  BIT(NFTA_CHAIN_COUNTERS) | BIT(NFTA_CHAIN_PAD) },
+		  BIT(NFTA_CHAIN_COUNTERS) | BIT(NFTA_CHAIN_PAD) },
 	{ NFT_MSG_GETRULE, NFT_MSG_NEWRULE, true,
-	  BIT(NFTA_RULE_TABLE) | BIT(NFTA_RULE_HANDLE) | BIT(NFTA_RULE_POSITION) | BIT(NFTA_RULE_PAD) },
+	  BIT(NFTA_RULE_TABLE) | BIT(NFTA_RULE_HANDLE) | BIT(NFTA_RULE_POSITION) |
+		  BIT(NFTA_RULE_PAD) },
 	{ NFT_MSG_GETSET, NFT_MSG_NEWSET, true,
 	  BIT(NFTA_SET_TABLE) | BIT(NFTA_SET_HANDLE) | BIT(NFTA_SET_PAD) | BIT(SET_BACKEND) |
-	  BIT(SET_ELEMENTS) },
+		  BIT(SET_ELEMENTS) },
 	{ NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ, true,
 	  BIT(NFTA_OBJ_TABLE) | BIT(NFTA_OBJ_DATA) | BIT(NFTA_OBJ_USE) | BIT(NFTA_OBJ_HANDLE) |
-	  BIT(NFTA_OBJ_PAD) },
+		  BIT(NFTA_OBJ_PAD) },
 	{ NFT_MSG_GETFLOWTABLE, NFT_MSG_NEWFLOWTABLE, true,
 	  BIT(NFTA_FLOWTABLE_TABLE) | BIT(NFTA_FLOWTABLE_USE) | BIT(NFTA_FLOWTABLE_HANDLE) |
-	  BIT(NFTA_FLOWTABLE_PAD) },
+		  BIT(NFTA_FLOWTABLE_PAD) },
 };
 #define TABLE_NAME 1
 
@@ -100,10 +102,10 @@ static bool is_of_table(const struct nlmsghdr *nlh, const char *table)
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
-		if (mnl_attr_get_type(attr) == TABLE_NAME)
-			return mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0 &&
-			       strcmp(mnl_attr_get_str(attr), table) == 0;
+	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) if (
+		mnl_attr_get_type(attr) ==
+		TABLE_NAME) return mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0 &&
+		strcmp(mnl_attr_get_str(attr), table) == 0;
 	return false;
 }
 
@@ -120,9 +122,8 @@ static int read_object(const struct nlmsghdr *nlh, void *user)
 		return MNL_CB_OK;
 	}
 	err = append(reader->image, &reader->kind->answer, sizeof(reader->kind->answer));
-	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
-		if (err == 0)
-			err = append_attribute(reader, attr);
+	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) if (err == 0)
+		err = append_attribute(reader, attr);
 	if (err == 0)
 		return MNL_CB_OK;
 	errno = -err;

@@ -40,10 +40,10 @@ struct nft {
 	const struct settings *settings;
 	enum steering_mode mode; /* of the last nft_ensure(); STEERING_AUTO before */
 	struct nft_link link;
-	struct nft_ctx *ctx;   /* libnftables, which has a socket of its own */
+	struct nft_ctx *ctx;    /* libnftables, which has a socket of its own */
 	struct nft_image image; /* of the table as nft_ensure() left it */
-	uint32_t generation;   /* the id to expect if nobody else commits */
-	char *batch;	       /* NFT_BATCH_BYTES */
+	uint32_t generation;    /* the id to expect if nobody else commits */
+	char *batch;            /* NFT_BATCH_BYTES */
 	char error[NFT_ERROR_MAX];
 };
 

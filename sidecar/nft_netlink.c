@@ -207,9 +207,11 @@ static int take_generation(const struct nlmsghdr *nlh, void *user)
 	uint32_t *generation = user;
 	const struct nlattr *attr;
 
-	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
-		if (mnl_attr_get_type(attr) == NFTA_GEN_ID && mnl_attr_validate(attr, MNL_TYPE_U32) >= 0)
-			*generation = ntohl(mnl_attr_get_u32(attr));
+	mnl_attr_for_each(attr, nlh,
+			  sizeof(struct nfgenmsg)) if (mnl_attr_get_type(attr) == NFTA_GEN_ID &&
+						       mnl_attr_validate(attr, MNL_TYPE_U32) >=
+							       0) *generation =
+		ntohl(mnl_attr_get_u32(attr));
 	return MNL_CB_OK;
 }
 

@@ -24,8 +24,8 @@ struct text {
 
 /* How a bypass rule begins and ends depends on where it stands. */
 enum stage {
-	STAGE_FIRST,	/* pinning: the first packet decides and pins */
-	STAGE_PINNED,	/* pinning: each later packet is checked again */
+	STAGE_FIRST,    /* pinning: the first packet decides and pins */
+	STAGE_PINNED,   /* pinning: each later packet is checked again */
 	STAGE_UNPINNED, /* no conntrack: each packet for itself */
 };
 
@@ -48,11 +48,8 @@ static const struct {
 };
 
 static const char *const set_prefixes[SET_COUNT] = {
-	[SET_SA] = "sa",
-	[SET_HOST4] = "host4",
-	[SET_HOST6] = "host6",
-	[SET_NET4] = "net4",
-	[SET_NET6] = "net6",
+	[SET_SA] = "sa",     [SET_HOST4] = "host4", [SET_HOST6] = "host6",
+	[SET_NET4] = "net4", [SET_NET6] = "net6",
 };
 
 void nft_set_name(const struct settings *settings, unsigned set, unsigned profile,
@@ -100,12 +97,14 @@ static void add_sets(const struct skeleton *sk, unsigned profile)
 		if (!nft_set_used(sk->mode, set))
 			continue;
 		nft_set_name(sk->settings, set, profile, name);
-		add(sk->text, "\n\tset %s {\n\t\t%s\n\t\tsize %" PRIu64 "\n\t\tflags %s\n\t}\n", name,
-		    shapes[set].type, nft_set_size(sk->settings, set), shapes[set].flags);
+		add(sk->text, "\n\tset %s {\n\t\t%s\n\t\tsize %" PRIu64 "\n\t\tflags %s\n\t}\n",
+		    name, shapes[set].type, nft_set_size(sk->settings, set), shapes[set].flags);
 	}
 	nft_set_name(sk->settings, SET_SERVICE, profile, name);
-	add(sk->text, "\n\tset %s {\n\t\ttype inet_proto . inet_service\n\t\tsize %u\n"
-	    "\t\tflags timeout\n\t}\n", name, NFT_SERVICE_SET_SIZE);
+	add(sk->text,
+	    "\n\tset %s {\n\t\ttype inet_proto . inet_service\n\t\tsize %u\n"
+	    "\t\tflags timeout\n\t}\n",
+	    name, NFT_SERVICE_SET_SIZE);
 }
 
 static void add_set_mark(const struct skeleton *sk, const char *which, uint32_t mark)
@@ -118,7 +117,10 @@ static void add_set_mark(const struct skeleton *sk, const char *which, uint32_t 
 static void add_tenant_match(const struct skeleton *sk, unsigned set, const char *set_name)
 {
 	static const char *const addresses[SET_COUNT] = {
-		[SET_HOST4] = "ip", [SET_HOST6] = "ip6", [SET_NET4] = "ip", [SET_NET6] = "ip6",
+		[SET_HOST4] = "ip",
+		[SET_HOST6] = "ip6",
+		[SET_NET4] = "ip",
+		[SET_NET6] = "ip6",
 	};
 
 	if (set == SET_SA)
@@ -132,7 +134,8 @@ static void add_bypass_rule(const struct skeleton *sk, unsigned profile, unsigne
 			    enum stage stage)
 {
 	static const char *const what[] = {
-		[STAGE_FIRST] = "a new flow", [STAGE_PINNED] = "checked again",
+		[STAGE_FIRST] = "a new flow",
+		[STAGE_PINNED] = "checked again",
 		[STAGE_UNPINNED] = "each packet",
 	};
 	const struct profile *p = &sk->settings->profiles[profile];
@@ -171,23 +174,31 @@ static void add_prerouting(const struct skeleton *sk)
 {
 	uint32_t mask = sk->settings->mark_mask;
 
-	add(sk->text, "\n\tchain prerouting {\n"
+	add(sk->text,
+	    "\n\tchain prerouting {\n"
 	    "\t\ttype filter hook prerouting priority mangle; policy accept;\n"
 	    "\t\tmeta mark & 0x%08x != 0 meta mark set meta mark & 0x%08x"
-	    " comment \"these bits are ours\"\n", mask, ~mask);
+	    " comment \"these bits are ours\"\n",
+	    mask, ~mask);
 	if (!sk->settings->pinning) {
 		add_bypass_rules(sk, STAGE_UNPINNED);
 		add(sk->text, "\t}\n");
 		return;
 	}
-	add(sk->text, "\t\tct state related ct status ! confirmed ct mark set ct mark & 0x%08x"
-	    " comment \"expected flows do not inherit a path\"\n", ~mask);
-	add(sk->text, "\t\tct direction reply ct mark & 0x%08x != 0 goto replies"
-	    " comment \"for reverse-path lookups\"\n", mask);
-	add(sk->text, "\t\tct direction original ct mark & 0x%08x != 0 goto pinned"
-	    " comment \"decided: check again\"\n", mask);
+	add(sk->text,
+	    "\t\tct state related ct status ! confirmed ct mark set ct mark & 0x%08x"
+	    " comment \"expected flows do not inherit a path\"\n",
+	    ~mask);
+	add(sk->text,
+	    "\t\tct direction reply ct mark & 0x%08x != 0 goto replies"
+	    " comment \"for reverse-path lookups\"\n",
+	    mask);
+	add(sk->text,
+	    "\t\tct direction original ct mark & 0x%08x != 0 goto pinned"
+	    " comment \"decided: check again\"\n",
+	    mask);
 	add(sk->text, "\t\tct state new ct status ! confirmed goto first"
-	    " comment \"the first packet decides\"\n\t}\n");
+		      " comment \"the first packet decides\"\n\t}\n");
 }
 
 static void add_replies(const struct skeleton *sk)
@@ -198,7 +209,8 @@ static void add_replies(const struct skeleton *sk)
 
 		if (path->table == 0)
 			continue;
-		add(sk->text, "\t\tct mark & 0x%08x == 0x%08x", sk->settings->mark_mask, path->mark);
+		add(sk->text, "\t\tct mark & 0x%08x == 0x%08x", sk->settings->mark_mask,
+		    path->mark);
 		add_set_mark(sk, "meta", path->reply_mark);
 		add(sk->text, " comment \"%s: replies\"\n", path->name);
 	}
@@ -211,11 +223,13 @@ static void add_pinned(const struct skeleton *sk)
 
 	add(sk->text, "\n\tchain pinned {\n");
 	for (unsigned i = 0; i < 2; i++)
-		add(sk->text, "\t\tmeta l4proto %s ct state related accept"
-		    " comment \"errors go the ordinary way\"\n", icmp[i]);
+		add(sk->text,
+		    "\t\tmeta l4proto %s ct state related accept"
+		    " comment \"errors go the ordinary way\"\n",
+		    icmp[i]);
 	add_bypass_rules(sk, STAGE_PINNED);
 	add(sk->text, "\t\tcounter name \"denied\" drop"
-	    " comment \"no exception or lease any more\"\n\t}\n");
+		      " comment \"no exception or lease any more\"\n\t}\n");
 }
 
 int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, const char *table,
@@ -227,7 +241,8 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 	if (mode != STEERING_SA && (mode != STEERING_ADDRESS || settings->interface[0] == '\0'))
 		return -EINVAL;
 	add(&text, "table inet %s {\n\tcomment \"made by steerd; changes are undone\"\n", table);
-	add(&text, "\n\tcounter first {\n\t}\n\n\tcounter bypassed {\n\t}\n\n\tcounter denied {\n\t}\n");
+	add(&text,
+	    "\n\tcounter first {\n\t}\n\n\tcounter bypassed {\n\t}\n\n\tcounter denied {\n\t}\n");
 	for (unsigned p = 0; p < settings->profile_count; p++)
 		add_sets(&sk, p);
 	add_prerouting(&sk);

@@ -169,7 +169,7 @@ int priv_prepare(const struct settings *settings, char error[PRIV_ERROR_MAX])
 /* Become the user. libcap-ng keeps CAP_NET_ADMIN over the change and empties the bounding set. */
 static int drop_root(const char *user, char *error)
 {
-	struct account account;
+	struct account account = { 0 };
 	int r;
 
 	capng_clear(CAPNG_SELECT_ALL);

@@ -87,7 +87,8 @@ static bool equal(const struct rule *a, const struct rule *b)
 {
 	return a->family == b->family && a->priority == b->priority && a->mark == b->mark &&
 	       a->mask == b->mask && a->table == b->table && a->protocol == b->protocol &&
-	       a->action == b->action && a->target == b->target && strcmp(a->iif, b->iif) == 0 && a->plain && b->plain;
+	       a->action == b->action && a->target == b->target && strcmp(a->iif, b->iif) == 0 &&
+	       a->plain && b->plain;
 }
 
 /*
@@ -115,9 +116,14 @@ static unsigned desire_reply(const struct settings *s, const struct path *path, 
 static unsigned desire_path(const struct settings *s, const struct path *path, int family,
 			    enum steering_mode mode, struct rule *desired)
 {
-	struct rule rule = { .family = family, .action = FR_ACT_TO_TBL, .priority = s->rule_priority,
-			     .mark = path->mark, .mask = s->mark_mask, .table = path->table,
-			     .protocol = ROUTE_PROTOCOL, .plain = true };
+	struct rule rule = { .family = family,
+			     .action = FR_ACT_TO_TBL,
+			     .priority = s->rule_priority,
+			     .mark = path->mark,
+			     .mask = s->mark_mask,
+			     .table = path->table,
+			     .protocol = ROUTE_PROTOCOL,
+			     .plain = true };
 	unsigned count = 0;
 
 	if (path->interface[0] != '\0')
@@ -134,9 +140,11 @@ static unsigned desire_end(const struct settings *s, int family, struct rule *de
 	for (unsigned i = 0; i < s->path_count; i++) {
 		if (!route_path_has(&s->paths[i], family) || s->paths[i].interface[0] == '\0')
 			continue;
-		*desired = (struct rule){ .family = family, .action = FR_ACT_NOP,
+		*desired = (struct rule){ .family = family,
+					  .action = FR_ACT_NOP,
 					  .priority = s->rule_priority + ROUTE_PRIORITY_END,
-					  .protocol = ROUTE_PROTOCOL, .plain = true };
+					  .protocol = ROUTE_PROTOCOL,
+					  .plain = true };
 		return 1;
 	}
 	return 0;
@@ -158,7 +166,8 @@ static unsigned desire(const struct route *route, enum steering_mode mode,
 	return count;
 }
 
-/* ip rule add priority P fwmark MARK/MASK [iif IF] lookup TABLE | goto PRIORITY | nop protocol 93 */
+/* ip rule add priority P fwmark MARK/MASK [iif IF] lookup TABLE | goto PRIORITY | nop protocol 93
+ */
 static int add(struct route *route, const struct rule *rule)
 {
 	struct rtnl_rule *r = rtnl_rule_alloc();
@@ -205,7 +214,8 @@ static bool is_ours(struct nlmsghdr *nlh, void *user)
 	struct rule rule;
 
 	(void)user;
-	return nlh->nlmsg_type == RTM_NEWRULE && parse(nlh, &rule) && rule.protocol == ROUTE_PROTOCOL;
+	return nlh->nlmsg_type == RTM_NEWRULE && parse(nlh, &rule) &&
+	       rule.protocol == ROUTE_PROTOCOL;
 }
 
 static int dump_ours(struct route *route, struct observed *observed)
@@ -310,9 +320,11 @@ static void describe(struct nlmsghdr *nlh, const struct rule *rule, char *buf, s
 	if (rule->iif[0] != '\0')
 		snprintf(iif, sizeof(iif), " iif %s", rule->iif);
 	if (frh->action == FR_ACT_TO_TBL)
-		snprintf(buf, size, "from %s%s%s%s lookup %u", address, length, mark, iif, rule->table);
+		snprintf(buf, size, "from %s%s%s%s lookup %u", address, length, mark, iif,
+			 rule->table);
 	else
-		snprintf(buf, size, "from %s%s%s%s action %u", address, length, mark, iif, frh->action);
+		snprintf(buf, size, "from %s%s%s%s action %u", address, length, mark, iif,
+			 frh->action);
 }
 
 static bool is_our_priority(const struct settings *s, uint32_t priority)
@@ -342,12 +354,15 @@ static int name_conflict(const struct settings *s, struct nlmsghdr *nlh, int fam
 	describe(nlh, &rule, text, sizeof(text));
 	if (is_our_priority(s, rule.priority))
 		snprintf(error, ROUTE_ERROR_MAX,
-			 "%srule priority %u is taken by \"%s\"; set steering.rule_priority to the first "
-			 "of %u free ones", version, rule.priority, text, ROUTE_PRIORITY_END + 1);
+			 "%srule priority %u is taken by \"%s\"; set steering.rule_priority to the "
+			 "first "
+			 "of %u free ones",
+			 version, rule.priority, text, ROUTE_PRIORITY_END + 1);
 	else
 		snprintf(error, ROUTE_ERROR_MAX,
 			 "mark bits of 0x%08x are used by the %srule %u \"%s\"; set "
-			 "steering.mark_mask to free bits", s->mark_mask, version, rule.priority, text);
+			 "steering.mark_mask to free bits",
+			 s->mark_mask, version, rule.priority, text);
 	return -EBUSY;
 }
 
@@ -358,7 +373,8 @@ int route_rules_check(struct route *route, char error[ROUTE_ERROR_MAX])
 	for (unsigned f = 0; f < 2 && err == 0; f++) {
 		struct observed observed = { .limit = 1 };
 
-		err = dump(route, route_families[f], is_conflict, (void *)route->settings, &observed);
+		err = dump(route, route_families[f], is_conflict, (void *)route->settings,
+			   &observed);
 		if (err == -EAFNOSUPPORT || err == -EOPNOTSUPP)
 			err = 0;
 		if (err < 0)

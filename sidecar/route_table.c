@@ -166,7 +166,8 @@ static int add(struct route *route, const struct gateway *gateway, bool replace)
 	err = set_destination(r, gateway->family);
 	for (unsigned i = 0; i < gateway->hop_count && err == 0; i++)
 		err = add_hop(r, gateway->family, &gateway->hops[i]);
-	if (err == 0 && rtnl_route_build_add_request(r, replace ? NLM_F_REPLACE : NLM_F_EXCL, &msg) < 0)
+	if (err == 0 &&
+	    rtnl_route_build_add_request(r, replace ? NLM_F_REPLACE : NLM_F_EXCL, &msg) < 0)
 		err = -ENOMEM;
 	rtnl_route_put(r);
 	return err < 0 ? err : route_change(route, msg);
@@ -275,7 +276,8 @@ static int dump_ours(struct route *route, bool everywhere, struct observed *obse
 
 	for (unsigned i = 0; i < tables && err == 0; i++) {
 		const struct which which = {
-			.table = everywhere ? 0 : route->settings->paths[i].table, .ours = true,
+			.table = everywhere ? 0 : route->settings->paths[i].table,
+			.ours = true,
 		};
 
 		if (!everywhere && which.table == 0)
@@ -369,7 +371,8 @@ static void name_conflict(struct nl_msg *msg, uint32_t table, char error[ROUTE_E
 		rtnl_route_put(r);
 	}
 	snprintf(error, ROUTE_ERROR_MAX,
-		 "routing table %u is in use, it has the route \"%s\"; set the path's table to a free one",
+		 "routing table %u is in use, it has the route \"%s\"; set the path's table to a "
+		 "free one",
 		 table, text);
 }
 
@@ -380,7 +383,8 @@ static int check_table(struct route *route, uint32_t table, int family, char err
 	int err = dump(route, family, &which, &observed);
 
 	if (err < 0)
-		snprintf(error, ROUTE_ERROR_MAX, "cannot read routing table %u: %s", table, strerror(-err));
+		snprintf(error, ROUTE_ERROR_MAX, "cannot read routing table %u: %s", table,
+			 strerror(-err));
 	if (err == 0 && observed.count > 0) {
 		name_conflict(observed.messages[0], table, error);
 		err = -EBUSY;

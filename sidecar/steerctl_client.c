@@ -93,8 +93,10 @@ static int grow(char **text, size_t *size, char *error)
 	size_t bigger = *size ? *size * 4 : ANSWER_START;
 	char *moved = bigger <= 4 * (size_t)CONTROL_REPLY_MAX ? realloc(*text, bigger) : NULL;
 
-	if (!moved)
-		return refuse(error, -ENOMEM, "steerd's answer is too long");
+	if (!moved) {
+		refuse(error, -ENOMEM, "steerd's answer is too long");
+		return -ENOMEM;
+	}
 	*text = moved;
 	*size = bigger;
 	return 0;

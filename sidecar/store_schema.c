@@ -63,7 +63,7 @@ static int write_version(sqlite3 *db, int version)
 
 int store_migrate(sqlite3 *db, const char *const *migrations, int count)
 {
-	int version, objects, application, r;
+	int version = 0, objects = 0, application = 0, r;
 
 	r = read_number(db, "PRAGMA user_version", &version);
 	if (r == SQLITE_OK)

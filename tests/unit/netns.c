@@ -95,7 +95,9 @@ static int link_to(int peer)
 			 " nsenter --net=/proc/%d/fd/%d sh -ec 'ip link set lo up;"
 			 " ip addr add 198.51.100.1/24 dev peer0;"
 			 " ip addr add 2001:db8::1/64 dev peer0 nodad; ip link set peer0 up'",
-			 pid, peer, pid, peer) == 0 ? 0 : -EIO;
+			 pid, peer, pid, peer) == 0
+		       ? 0
+		       : -EIO;
 }
 
 static bool shows_up(void *command)

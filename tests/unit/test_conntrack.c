@@ -72,8 +72,10 @@ static void make_flow(const char *from, uint16_t port)
 	int fd = netns_peer_socket(peer, six ? AF_INET6 : AF_INET, SOCK_DGRAM);
 
 	assert_true(fd >= 0);
-	assert_int_equal(netns_run("nsenter --net=/proc/%d/fd/%d ip addr replace %s/%d dev peer0 %s",
-				   getpid(), peer, from, six ? 64 : 24, six ? "nodad" : ""), 0);
+	assert_int_equal(
+		netns_run("nsenter --net=/proc/%d/fd/%d ip addr replace %s/%d dev peer0 %s",
+			  getpid(), peer, from, six ? 64 : 24, six ? "nodad" : ""),
+		0);
 	inet_pton(AF_INET6, from, &from6.sin6_addr);
 	inet_pton(AF_INET6, "2001:db8::2", &to6.sin6_addr);
 	inet_pton(AF_INET, from, &from4.sin_addr);
@@ -92,9 +94,12 @@ static bool has_flow(const struct flow *flow)
 {
 	char text[4096];
 
-	assert_int_equal(netns_read(text, sizeof(text), "conntrack -L -f %s -p udp -s %s"
+	assert_int_equal(netns_read(text, sizeof(text),
+				    "conntrack -L -f %s -p udp -s %s"
 				    " --dport %u 2>/dev/null",
-				    strchr(flow->source, ':') ? "ipv6" : "ipv4", flow->source, flow->port), 0);
+				    strchr(flow->source, ':') ? "ipv6" : "ipv4", flow->source,
+				    flow->port),
+			 0);
 	return text[0] != '\0';
 }
 
@@ -110,7 +115,7 @@ static bool is_gone(void *user)
 
 static const struct flow flows[] = {
 	{ "198.51.100.10", PORT_PINNED }, { "198.51.100.20", PORT_PINNED },
-	{ "198.51.100.10", PORT_BOTH },	  { "198.51.100.10", PORT_FOREIGN },
+	{ "198.51.100.10", PORT_BOTH },   { "198.51.100.10", PORT_FOREIGN },
 	{ "198.51.100.10", PORT_PLAIN },  { "2001:db8::10", PORT_PINNED },
 	{ "2001:db8::20", PORT_PINNED },
 };
@@ -159,7 +164,7 @@ static void test_ranges(void **state)
 {
 	const struct address_range some[] = {
 		range("198.51.100.15", "198.51.100.20"), range("198.51.100.0", "198.51.100.9"),
-		range("2001:db8::", "2001:db8::10"),	 range("198.51.100.18", "198.51.100.19"),
+		range("2001:db8::", "2001:db8::10"),     range("198.51.100.18", "198.51.100.19"),
 		range("203.0.113.0", "203.0.113.255"),
 	};
 
@@ -227,10 +232,12 @@ static void test_zone(void **state)
 	char text[4096];
 
 	(void)state;
-	assert_int_equal(netns_run("conntrack -I -w 9 -s 198.51.100.10 -d 198.51.100.2 -p udp --sport 5"
-				   " --dport 443 -t 60 -m 0x01000000 >/dev/null 2>&1 &&"
-				   " conntrack -I -w 8 -s 198.51.100.10 -d 198.51.100.2 -p udp --sport 5"
-				   " --dport 443 -t 60 -m 0x1 >/dev/null 2>&1"), 0);
+	assert_int_equal(
+		netns_run("conntrack -I -w 9 -s 198.51.100.10 -d 198.51.100.2 -p udp --sport 5"
+			  " --dport 443 -t 60 -m 0x01000000 >/dev/null 2>&1 &&"
+			  " conntrack -I -w 8 -s 198.51.100.10 -d 198.51.100.2 -p udp --sport 5"
+			  " --dport 443 -t 60 -m 0x1 >/dev/null 2>&1"),
+		0);
 	conntrack_forget(conntrack, &r);
 	stop();
 	assert_int_equal(netns_read(text, sizeof(text), "conntrack -L 2>/dev/null"), 0);
@@ -245,8 +252,11 @@ static void test_signals_blocked(void **state)
 	char blocked[256] = "";
 
 	(void)state;
-	assert_int_equal(netns_read(blocked, sizeof(blocked), "grep -h SigBlk /proc/%d/task/*/status"
-				    " | sort -u | tail -1", getpid()), 0);
+	assert_int_equal(netns_read(blocked, sizeof(blocked),
+				    "grep -h SigBlk /proc/%d/task/*/status"
+				    " | sort -u | tail -1",
+				    getpid()),
+			 0);
 	assert_non_null(strstr(blocked, "fffffff"));
 }
 
@@ -255,12 +265,8 @@ static void test_signals_blocked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_one_address),
-		TEST(test_ranges),
-		TEST(test_all_pinned),
-		TEST(test_stop_finishes),
-		TEST(test_full_queue),
-		TEST(test_zone),
+		TEST(test_one_address),     TEST(test_ranges),     TEST(test_all_pinned),
+		TEST(test_stop_finishes),   TEST(test_full_queue), TEST(test_zone),
 		TEST(test_signals_blocked),
 	};
 

@@ -37,11 +37,18 @@ static char listing[LISTING_MAX];
 static void fill_settings(void)
 {
 	settings = (struct settings){
-		.mark_mask = 0x0f000000, .max_child_sas = 6000, .pinning = true, .lease_ms = 3000,
-		.interface = "lo", .nft_table = TABLE, .path_count = 1, .profile_count = 2,
+		.mark_mask = 0x0f000000,
+		.max_child_sas = 6000,
+		.pinning = true,
+		.lease_ms = 3000,
+		.interface = "lo",
+		.nft_table = TABLE,
+		.path_count = 1,
+		.profile_count = 2,
 	};
-	settings.paths[0] = (struct path){ .name = "bypass", .mark = 0x01000000,
-					   .reply_mark = 0x09000000, .table = 5443 };
+	settings.paths[0] = (struct path){
+		.name = "bypass", .mark = 0x01000000, .reply_mark = 0x09000000, .table = 5443
+	};
 	settings.profiles[0] = (struct profile){ .name = "skype", .service_count = 1 };
 	settings.profiles[0].services[0] = (struct service){ IPPROTO_TCP, 443 };
 	settings.profiles[1] = (struct profile){ .name = "quic", .service_count = 2 };
@@ -135,7 +142,8 @@ static int apply_one(const struct element *removal, const struct element *additi
 
 static bool listed(const char *what, const char *set)
 {
-	assert_int_equal(netns_read(listing, sizeof(listing), "nft list set inet " TABLE " %s", set), 0);
+	assert_int_equal(
+		netns_read(listing, sizeof(listing), "nft list set inet " TABLE " %s", set), 0);
 	return strstr(listing, what) != NULL;
 }
 
@@ -310,7 +318,8 @@ static void test_ranges(void **state)
 static void test_everything_is_a_range(void **state)
 {
 	const struct element all4 = address(SET_NET4, "0.0.0.0", "255.255.255.255");
-	const struct element all6 = address(SET_NET6, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+	const struct element all6 = address(SET_NET6,
+					    "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
 	const struct element inside = address(SET_NET4, "192.0.2.0", "192.0.2.255");
 
 	(void)state;
@@ -339,7 +348,8 @@ static bool nothing_left(void *user)
 static void test_range_expires(void **state)
 {
 	struct element el = address(SET_NET4, "192.0.2.0", "192.0.2.255");
-	struct element last = address(SET_NET6, "fe80::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+	struct element last = address(SET_NET6,
+				      "fe80::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
 	struct element both[2];
 
 	(void)state;
@@ -437,11 +447,13 @@ static void test_withdraw(void **state)
 	assert_int_equal(nft_renew(nft, UINT32_MAX), 0);
 	assert_true(nft_lease_remaining(nft, 0) > 0);
 	/* one service missing is no lease, whichever it is */
-	assert_int_equal(netns_run("nft delete element inet " TABLE " svc_quic '{ udp . 443 }'"), 0);
+	assert_int_equal(netns_run("nft delete element inet " TABLE " svc_quic '{ udp . 443 }'"),
+			 0);
 	assert_int_equal(nft_lease_remaining(nft, 1), 0);
 	assert_int_equal(nft_renew(nft, 3), 0);
 	assert_true(nft_lease_remaining(nft, 1) > 0);
-	assert_int_equal(netns_run("nft delete element inet " TABLE " svc_quic '{ tcp . 443 }'"), 0);
+	assert_int_equal(netns_run("nft delete element inet " TABLE " svc_quic '{ tcp . 443 }'"),
+			 0);
 	assert_int_equal(nft_lease_remaining(nft, 1), 0);
 	assert_int_equal(nft_renew(nft, 1), 0);
 	assert_true(nft_lease_remaining(nft, 0) > 0);

@@ -29,13 +29,19 @@ static char text[TEXT_MAX];
 static void fill_settings(void)
 {
 	settings = (struct settings){
-		.mark_mask = 0x0f000000, .max_child_sas = 100000, .pinning = true,
-		.interface = "ipsec0", .nft_table = "steerd", .path_count = 2, .profile_count = 3,
+		.mark_mask = 0x0f000000,
+		.max_child_sas = 100000,
+		.pinning = true,
+		.interface = "ipsec0",
+		.nft_table = "steerd",
+		.path_count = 2,
+		.profile_count = 3,
 	};
-	settings.paths[0] = (struct path){ .name = "bypass", .mark = 0x01000000,
-					   .reply_mark = 0x09000000, .table = 5443 };
-	settings.paths[1] = (struct path){ .name = "local", .mark = 0x02000000,
-					   .reply_mark = 0x0a000000 };
+	settings.paths[0] = (struct path){
+		.name = "bypass", .mark = 0x01000000, .reply_mark = 0x09000000, .table = 5443
+	};
+	settings.paths[1] =
+		(struct path){ .name = "local", .mark = 0x02000000, .reply_mark = 0x0a000000 };
 	settings.profiles[0] = (struct profile){ .name = "skype", .service_count = 1 };
 	settings.profiles[1] = (struct profile){ .name = "quic-443", .service_count = 1 };
 	settings.profiles[2] = (struct profile){ .name = "any", .path = 1, .service_count = 1 };
@@ -155,14 +161,17 @@ static void test_no_bypass_without_two_matches(void **state)
 
 		settings.pinning = round & 1;
 		make(round & 2 ? STEERING_SA : STEERING_ADDRESS);
-		for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-			if (strstr(line, " counter name ") == NULL || strstr(line, " accept") == NULL)
+		for (char *line = strtok_r(text, "\n", &save); line;
+		     line = strtok_r(NULL, "\n", &save)) {
+			if (strstr(line, " counter name ") == NULL ||
+			    strstr(line, " accept") == NULL)
 				continue;
 			rules++;
 			assert_non_null(strstr(line, "meta l4proto . th dport @svc_"));
 			assert_true(strstr(line, "ipsec in spi @sa_") || strstr(line, " saddr @"));
 			assert_null(strstr(line, "!="));
-			assert_non_null(strstr(line, " meta mark set meta mark & 0xf0ffffff | 0x0"));
+			assert_non_null(
+				strstr(line, " meta mark set meta mark & 0xf0ffffff | 0x0"));
 		}
 		assert_int_equal(rules, 3 * (settings.pinning ? 2 : 1) * (round & 2 ? 1 : 4));
 	}
@@ -182,7 +191,8 @@ static void test_largest(void **state)
 		settings.paths[i].table = 1000 + i;
 	}
 	for (unsigned i = 0; i < SETTINGS_PROFILES_MAX; i++) {
-		snprintf(settings.profiles[i].name, sizeof(settings.profiles[i].name), "p-_%021u", i);
+		snprintf(settings.profiles[i].name, sizeof(settings.profiles[i].name), "p-_%021u",
+			 i);
 		settings.profiles[i].path = i % SETTINGS_PATHS_MAX;
 	}
 	settings.max_child_sas = 1000000;
@@ -196,8 +206,10 @@ static void test_refused(void **state)
 	char small[100];
 
 	(void)state;
-	assert_int_equal(nft_skeleton_text(&settings, STEERING_SA, "t", small, sizeof(small)), -ENOBUFS);
-	assert_int_equal(nft_skeleton_text(&settings, STEERING_AUTO, "t", text, sizeof(text)), -EINVAL);
+	assert_int_equal(nft_skeleton_text(&settings, STEERING_SA, "t", small, sizeof(small)),
+			 -ENOBUFS);
+	assert_int_equal(nft_skeleton_text(&settings, STEERING_AUTO, "t", text, sizeof(text)),
+			 -EINVAL);
 	settings.interface[0] = '\0';
 	assert_int_equal(nft_skeleton_text(&settings, STEERING_ADDRESS, "t", text, sizeof(text)),
 			 -EINVAL);

@@ -34,14 +34,20 @@ static void add_via(struct path *path, const char *address)
 /* One path with next hops of both families, one that only marks. */
 static void fill_settings(void)
 {
-	settings = (struct settings){ .mark_mask = 0x0f000000, .rule_priority = 5200, .pinning = true,
-				      .interface = "ipsec0", .path_count = 2 };
-	settings.paths[0] = (struct path){ .name = "bypass", .mark = 0x01000000, .interface = "byp0",
-					   .reply_mark = 0x09000000, .table = 5443 };
+	settings = (struct settings){ .mark_mask = 0x0f000000,
+				      .rule_priority = 5200,
+				      .pinning = true,
+				      .interface = "ipsec0",
+				      .path_count = 2 };
+	settings.paths[0] = (struct path){ .name = "bypass",
+					   .mark = 0x01000000,
+					   .interface = "byp0",
+					   .reply_mark = 0x09000000,
+					   .table = 5443 };
 	add_via(&settings.paths[0], "192.0.2.2");
 	add_via(&settings.paths[0], "2001:db8::2");
-	settings.paths[1] = (struct path){ .name = "local", .mark = 0x02000000,
-					   .reply_mark = 0x0a000000 };
+	settings.paths[1] =
+		(struct path){ .name = "local", .mark = 0x02000000, .reply_mark = 0x0a000000 };
 }
 
 static int setup(void **state)
@@ -103,10 +109,15 @@ static void test_desired(void **state)
 		const char *rules = i == 0 ? RULES4 : RULES6;
 
 		assert_int_equal(lines(rules), 4);
-		assert_true(shows("5200:\tfrom all fwmark 0x1000000/0xf000000 lookup 5443 proto 93\n", rules));
-		assert_true(shows("5200:\tfrom all fwmark 0x9000000/0xf000000 iif byp0 goto 5202 proto 93\n",
-				  rules));
-		assert_true(shows("5201:\tfrom all fwmark 0x9000000/0xf000000 lookup 5443 proto 93\n", rules));
+		assert_true(
+			shows("5200:\tfrom all fwmark 0x1000000/0xf000000 lookup 5443 proto 93\n",
+			      rules));
+		assert_true(shows(
+			"5200:\tfrom all fwmark 0x9000000/0xf000000 iif byp0 goto 5202 proto 93\n",
+			rules));
+		assert_true(
+			shows("5201:\tfrom all fwmark 0x9000000/0xf000000 lookup 5443 proto 93\n",
+			      rules));
 		assert_true(shows("5202:\tfrom all nop proto 93\n", rules));
 	}
 	assert_int_equal(lines(ROUTES4), 1);
@@ -186,9 +197,11 @@ static void test_one_hop_down(void **state)
 	unsigned changed;
 
 	(void)state;
-	assert_int_equal(netns_run("ip link add two0 type veth peer name two1 && ip link set two1 up &&"
-				   " ip link set two0 up &&"
-				   " ip addr add 2001:db8:2::1/64 dev two0 nodad"), 0);
+	assert_int_equal(
+		netns_run("ip link add two0 type veth peer name two1 && ip link set two1 up &&"
+			  " ip link set two0 up &&"
+			  " ip addr add 2001:db8:2::1/64 dev two0 nodad"),
+		0);
 	assert_true(netns_wait_link("two0"));
 	settings.paths[0].interface[0] = '\0';
 	settings.paths[0].via_count = 0;
@@ -235,12 +248,18 @@ static void test_repair(void **state)
 		{ "ip -6 route add default via 2001:db8::2 metric 7 table 5443 proto 93", 1 },
 		{ "ip rule add priority 5200 fwmark 0x1000000/0xf000000 lookup 77 proto 93", 1 },
 		{ "ip rule add priority 77 lookup 5443 proto 93", 1 },
-		{ "ip rule add priority 5200 fwmark 0x1000000/0xf000000 ipproto udp lookup 5443 proto 93", 1 },
-		{ "ip rule add priority 5200 from 192.0.2.0/24 fwmark 0x1000000/0xf000000 lookup 5443 "
-		  "proto 93", 1 },
+		{ "ip rule add priority 5200 fwmark 0x1000000/0xf000000 ipproto udp lookup 5443 "
+		  "proto 93",
+		  1 },
+		{ "ip rule add priority 5200 from 192.0.2.0/24 fwmark 0x1000000/0xf000000 lookup "
+		  "5443 "
+		  "proto 93",
+		  1 },
 		{ "ip rule del priority 5201 && ip rule add priority 5201"
-		  " fwmark 0x9000000/0xf000000 ipproto udp lookup 5443 proto 93", 2 },
-		{ "ip rule add priority 5201 not fwmark 0x1000000/0xf000000 lookup 5443 proto 93", 1 },
+		  " fwmark 0x9000000/0xf000000 ipproto udp lookup 5443 proto 93",
+		  2 },
+		{ "ip rule add priority 5201 not fwmark 0x1000000/0xf000000 lookup 5443 proto 93",
+		  1 },
 	};
 
 	(void)state;
@@ -287,7 +306,8 @@ static void test_link_down_and_up(void **state)
 	assert_int_equal(lines(RULES4), 4);
 	assert_int_equal(lines(ROUTES4), 0);
 	assert_int_equal(netns_run("ip link set byp0 up &&"
-				   " ip addr replace 2001:db8::1/64 dev byp0 nodad"), 0);
+				   " ip addr replace 2001:db8::1/64 dev byp0 nodad"),
+			 0);
 	assert_true(netns_wait_link("byp0"));
 	assert_int_equal(ensure(STEERING_SA), 2);
 	assert_true(shows("default via 192.0.2.2 dev byp0 proto 93", ROUTES4));
@@ -310,12 +330,14 @@ static void test_foreign_is_kept(void **state)
 	(void)state;
 	assert_int_equal(netns_run("ip rule add priority 100 fwmark 0x1 lookup 100 &&"
 				   " ip route add default via 192.0.2.5 table 100 &&"
-				   " ip -6 route add default via 2001:db8::5 table 100"), 0);
+				   " ip -6 route add default via 2001:db8::5 table 100"),
+			 0);
 	assert_int_equal(route_check_free(route, error), 0);
 	ensure(STEERING_SA);
 	/* somebody comes later: not ours to remove, even at our place */
 	assert_int_equal(netns_run("ip rule add priority 5200 fwmark 0x5 lookup 100 &&"
-				   " ip route add 203.0.113.0/24 via 192.0.2.5 table 5443"), 0);
+				   " ip route add 203.0.113.0/24 via 192.0.2.5 table 5443"),
+			 0);
 	assert_int_equal(ensure(STEERING_SA), 0);
 	assert_int_equal(route_remove(route), 0);
 	assert_true(shows("fwmark 0x5 lookup 100", RULES4));
@@ -358,12 +380,14 @@ static void test_conflicts(void **state)
 	conflict("ip route add 203.0.113.0/24 dev byp0 table 5443", "ip route flush table 5443",
 		 "routing table 5443 is in use, it has the route \"203.0.113.0/24\";"
 		 " set the path's table to a free one");
-	conflict("ip -6 route add default via 2001:db8::9 table 5443", "ip -6 route flush table 5443",
+	conflict("ip -6 route add default via 2001:db8::9 table 5443",
+		 "ip -6 route flush table 5443",
 		 "routing table 5443 is in use, it has the route \"default\";"
 		 " set the path's table to a free one");
 	/* these only look alike */
 	assert_int_equal(netns_run("ip rule add priority 9 fwmark 0x3000000/0x30 lookup 100 &&"
-				   " ip rule add priority 10 fwmark 0x0/0x0f000000 lookup 100"), 0);
+				   " ip rule add priority 10 fwmark 0x0/0x0f000000 lookup 100"),
+			 0);
 	assert_int_equal(route_check_free(route, error), 0);
 }
 
@@ -373,7 +397,8 @@ static void test_large_foreign_table(void **state)
 	(void)state;
 	assert_int_equal(netns_run("for i in $(seq 0 79); do for j in $(seq 0 99); do"
 				   " echo route add 198.18.$i.$j/32 dev byp0; done; done"
-				   " | ip -batch -"), 0);
+				   " | ip -batch -"),
+			 0);
 	assert_int_equal(ensure(STEERING_SA), 10);
 	assert_int_equal(ensure(STEERING_SA), 0);
 	assert_int_equal(route_remove(route), 0);
@@ -384,7 +409,8 @@ static void set_conf(const char *interface, int rp_filter, int src_valid_mark)
 {
 	assert_int_equal(netns_run("echo %d >/proc/sys/net/ipv4/conf/%s/rp_filter;"
 				   "echo %d >/proc/sys/net/ipv4/conf/%s/src_valid_mark",
-				   rp_filter, interface, src_valid_mark, interface), 0);
+				   rp_filter, interface, src_valid_mark, interface),
+			 0);
 }
 
 static void test_rp_filter(void **state)
@@ -404,7 +430,8 @@ static void test_rp_filter(void **state)
 		set_conf("byp0", cases[i].own, cases[i].own_mark);
 		assert_int_equal(route_rp_filter_problem(&settings, error), cases[i].problem);
 	}
-	assert_string_equal(error, "path bypass: strict reverse-path filtering on byp0 drops the replies;"
+	assert_string_equal(error,
+			    "path bypass: strict reverse-path filtering on byp0 drops the replies;"
 			    " set net.ipv4.conf.byp0.src_valid_mark=1, or rp_filter to 2");
 }
 
@@ -413,18 +440,12 @@ static void test_rp_filter(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_desired),
-		TEST(test_only_one_family),
-		TEST(test_address_mode),
-		TEST(test_multipath),
-		TEST(test_one_hop_down),
-		TEST(test_kernel_finds_device),
-		TEST(test_repair),
-		TEST(test_former_configuration),
-		TEST(test_link_down_and_up),
-		TEST(test_foreign_is_kept),
-		TEST(test_conflicts),
-		TEST(test_large_foreign_table),
+		TEST(test_desired),          TEST(test_only_one_family),
+		TEST(test_address_mode),     TEST(test_multipath),
+		TEST(test_one_hop_down),     TEST(test_kernel_finds_device),
+		TEST(test_repair),           TEST(test_former_configuration),
+		TEST(test_link_down_and_up), TEST(test_foreign_is_kept),
+		TEST(test_conflicts),        TEST(test_large_foreign_table),
 		TEST(test_rp_filter),
 	};
 

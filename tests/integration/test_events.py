@@ -54,8 +54,7 @@ def topic_of(event):
 
 
 def test_the_plugins_events(lab, validator, charon_stream):
-    lab.disconnect("acme")
-    lab.connect("acme")
+    lab.reconnect("acme")
     lab.charons["acme"].swanctl("--rekey", "--child", "internet")
     got = read(charon_stream, lambda event: event["type"] == "child-rekey")
     kinds = {event["type"] for _, event in got}

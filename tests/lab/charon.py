@@ -49,6 +49,7 @@ class Charon:
         self.snippets = []
         self.extra = ""
         self.plugin_dir = None
+        self.wrapper = ()  # valgrind and its options, for example
         self.process = None
 
     @property
@@ -95,7 +96,7 @@ class Charon:
         command = ["ip", "netns", "exec", self.network.name(self.role)]
         if self.plugin_dir:
             command += ["sh", "-c", WITH_PLUGIN_DIR, "sh", self.plugin_dir]
-        self.process = Process(self.state, f"charon-{self.role}", command + [CHARON],
+        self.process = Process(self.state, f"charon-{self.role}", command + [*self.wrapper, CHARON],
                                env={"STRONGSWAN_CONF": self.dir / "strongswan.conf"})
         wait_until(self._answers, f"charon of {self.role} answers; its log:\n{tail(self.log)}")
         self.swanctl("--load-all")

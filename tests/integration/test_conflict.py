@@ -58,7 +58,6 @@ def test_two_tenants_with_one_address_are_both_enforced(twin, watch):
     lab = twin
     lab.grant_and_wait("acme")
     lab.add_client(TWIN, as_twin)
-    lab.connect(TWIN.name)
     watch.wait_for("tenant-conflict")
     assert lab.wait_path("acme", None)
     before = lab.bypassed_packets()

@@ -98,7 +98,7 @@ class Charon:
             command += ["sh", "-c", WITH_PLUGIN_DIR, "sh", self.plugin_dir]
         self.process = Process(self.state, f"charon-{self.role}", command + [*self.wrapper, CHARON],
                                env={"STRONGSWAN_CONF": self.dir / "strongswan.conf"})
-        wait_until(self._answers, f"charon of {self.role} answers; its log:\n{tail(self.log)}")
+        wait_until(self._answers, lambda: f"charon of {self.role} answers; its log:\n{tail(self.log)}")
         self.swanctl("--load-all")
 
     def _answers(self):
@@ -143,4 +143,4 @@ class Charon:
 
     def wait_connected(self, deadline=20):
         wait_until(lambda: "gateway" in self.established(),
-                   f"{self.role} is connected; its log:\n{tail(self.log)}", deadline)
+                   lambda: f"{self.role} is connected; its log:\n{tail(self.log)}", deadline)

@@ -121,7 +121,10 @@ class Lab:
     # Customers
 
     def add_client(self, client, configuration=None):
-        """A customer's namespace and charon; configuration(text) may adapt its swanctl.conf."""
+        """A customer's namespace and charon; configuration(text) may adapt its swanctl.conf.
+
+        A site connects by itself, a road warrior when it is told to.
+        """
         self.network.add_client(client)
         charon = Charon(self.network, self.state, client.name, self.esp)
         charon.use_certificates(self.pki, own="globex" if client.name == "globex" else None)
@@ -132,14 +135,14 @@ class Lab:
         self.charons[client.name] = charon
         self.clients[client.name] = client
         charon.start()
+        if client.inner4:
+            charon.wait_connected()
         return charon
 
     def connect(self, name):
-        """Bring the tunnel up, whether or not its configuration starts it by itself."""
-        charon = self.charons[name]
-        if not self.clients[name].inner4 and "gateway" not in charon.established():
-            charon.initiate()
-        charon.wait_connected()
+        """Bring the tunnel up if it is not."""
+        if "gateway" not in self.charons[name].established():
+            self.charons[name].initiate()
 
     def connected(self, name):
         """Do both ends have the tunnel? One end may not know yet that the other died."""

@@ -57,7 +57,7 @@ class Watch:
     def wait_for(self, kind, tenant=None, since=0, deadline=10):
         """The first event of this kind after the first `since` ones."""
         wait_until(lambda: self.seen(kind, tenant, since),
-                   f"event {kind} of {tenant or 'anybody'}; seen: "
+                   lambda: f"event {kind} of {tenant or 'anybody'}; seen: "
                    f"{[e.get('type') for e in self.events]}", deadline)
         return self.seen(kind, tenant, since)[0]
 
@@ -104,7 +104,8 @@ class Steer:
         self.process = Process(self.state, "steerd",
                                self.on_gateway(self.steerd, "--config", self.config))
         if wait:
-            wait_until(self._answers, f"steerd answers; its log:\n{tail(self.process.log)}")
+            wait_until(self._answers,
+                       lambda: f"steerd answers; its log:\n{tail(self.process.log)}")
 
     def wait_log(self, text, deadline=10):
         """Until steerd logged this; true."""

@@ -33,14 +33,17 @@ def run(*command, check=True, timeout=COMMAND_TIMEOUT, **kwargs):
 
 
 def wait_until(condition, what, deadline=10.0):
-    """Poll until condition() is true and return its value; LabError after deadline seconds."""
+    """Poll until condition() is true and return its value; LabError after deadline seconds.
+
+    what is the text of the error, or a function that makes it then.
+    """
     end = time.monotonic() + deadline
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() >= end:
-            raise LabError(f"not after {deadline} s: {what}")
+            raise LabError(f"not after {deadline} s: {what() if callable(what) else what}")
         time.sleep(POLL_INTERVAL)
 
 

@@ -181,25 +181,36 @@ static void on_event(void *user, const struct event *ev)
 	publish_unidentified(daemon, ev);
 }
 
+static void lose_publisher(struct daemon *daemon, const char *reason)
+{
+	const struct event lost = { .type = EVENT_PUBLISHER_LOST, .reason = reason };
+
+	log_warning("follow", "%s, enforcing for every tenant", reason);
+	steering_allow(daemon->steering, false, reason);
+	stream_publish(daemon->stream, &lost);
+}
+
 static void on_doubt(void *user, enum follow_doubt doubt)
 {
 	struct daemon *daemon = user;
-	const struct event lost = {
-		.type = EVENT_PUBLISHER_LOST,
-		.reason = "charon's plugin is silent, enforcing for every tenant"
-	};
 
-	if (doubt == FOLLOW_DOUBT_LOST) {
-		log_warning("follow", "%s", lost.reason);
-		steering_allow(daemon->steering, false, "charon's plugin is silent");
-		stream_publish(daemon->stream, &lost);
-	} else if (doubt == FOLLOW_DOUBT_EPOCH) {
+	switch (doubt) {
+	case FOLLOW_DOUBT_LOST:
+		lose_publisher(daemon, "charon's plugin is silent");
+		break;
+	case FOLLOW_DOUBT_STALE:
+		lose_publisher(daemon, "charon's plugin cannot be understood");
+		break;
+	case FOLLOW_DOUBT_EPOCH:
 		log_info("follow", "charon was started anew, fetching a snapshot");
 		steering_allow(daemon->steering, false, "charon was started anew");
-	} else if (address_mode(daemon)) {
+		break;
+	case FOLLOW_DOUBT_GAP:
 		/* A missed "down" leaves an address with the wrong tenant; an SPI is nobody else's.
 		 */
-		steering_allow(daemon->steering, false, "events were missed");
+		if (address_mode(daemon))
+			steering_allow(daemon->steering, false, "events were missed");
+		break;
 	}
 }
 

@@ -24,9 +24,12 @@ struct follow {
 	sd_event *loop;
 	sd_event_source *sub_io, *dealer_io, *ready, *tick;
 	enum state state;
-	bool contact; /* heard within lost_after */
-	uint64_t heard_us, asked_us;
-	uint64_t cursor; /* asked for */
+	bool contact;    /* heard within lost_after */
+	bool retry;      /* a snapshot is wanted, at retry_us */
+	bool stale_told; /* FOLLOW_DOUBT_STALE, since the last snapshot */
+	uint64_t heard_us, asked_us, retry_us;
+	uint64_t doubt_us; /* since when the state is not certain; 0: it is */
+	uint64_t cursor;   /* asked for */
 	struct follow_status status;
 	struct log_limit unreadable_limit;
 	struct event_decoded decoded;
@@ -147,6 +150,7 @@ static void begin_snapshot(struct follow *follow)
 		return;
 	}
 	follow->state = SNAPSHOT;
+	follow->retry = false;
 	follow->cursor = 0;
 	follow->status.resyncs++;
 	ask_page(follow);
@@ -158,20 +162,32 @@ void follow_resync(struct follow *follow)
 		begin_snapshot(follow);
 }
 
-static void unreadable(struct follow *follow, const char *what)
+static void note_doubt(struct follow *follow, enum follow_doubt doubt)
 {
-	follow->status.unreadable++;
-	log_limited(&follow->unreadable_limit, LOG_LEVEL_WARNING, "follow",
-		    "charon's plugin sent something unreadable (%s), resynchronising", what);
-	begin_snapshot(follow);
+	if (!follow->doubt_us)
+		follow->doubt_us = monotonic_us();
+	follow->call.doubt(follow->user, doubt);
 }
 
 static void doubt(struct follow *follow, enum follow_doubt doubt)
 {
 	follow->status.gaps += doubt == FOLLOW_DOUBT_GAP;
-	follow->call.doubt(follow->user, doubt);
+	note_doubt(follow, doubt);
 	if (doubt != FOLLOW_DOUBT_LOST)
 		begin_snapshot(follow);
+}
+
+/* What could not be read may have been anything, so it counts as missed. */
+static void unreadable(struct follow *follow, const char *what)
+{
+	follow->status.unreadable++;
+	log_limited(&follow->unreadable_limit, LOG_LEVEL_WARNING, "follow",
+		    "charon's plugin sent something unreadable (%s), resynchronising", what);
+	follow->state = WAITING;
+	follow->retry = true;
+	follow->retry_us = monotonic_us() + FOLLOW_RETRY_US;
+	close_dealer(follow);
+	note_doubt(follow, FOLLOW_DOUBT_GAP);
 }
 
 static void take_heartbeat(struct follow *follow, const struct event *ev)
@@ -184,7 +200,8 @@ static void take_heartbeat(struct follow *follow, const struct event *ev)
 static void take_event(struct follow *follow, const struct event *ev)
 {
 	if (follow->state == WAITING) {
-		begin_snapshot(follow);
+		if (!follow->retry)
+			begin_snapshot(follow);
 		return;
 	}
 	if (strcmp(ev->epoch, follow->status.epoch)) {
@@ -299,6 +316,8 @@ static int read_page(struct follow *follow, struct snapshot_header *ret_header)
 static void end_snapshot(struct follow *follow)
 {
 	follow->state = LIVE;
+	follow->doubt_us = 0;
+	follow->stale_told = false;
 	close_dealer(follow);
 	follow->call.snapshot_end(follow->user);
 }
@@ -351,9 +370,20 @@ static void check_silence(struct follow *follow, uint64_t now)
 	if (follow->state != SNAPSHOT && readable(follow->sub))
 		return;
 	follow->contact = false;
+	follow->retry = false;
 	follow->state = WAITING;
 	close_dealer(follow);
 	doubt(follow, FOLLOW_DOUBT_LOST);
+}
+
+/* A publisher that talks but cannot be understood is as good as a silent one. */
+static void check_stale(struct follow *follow, uint64_t now)
+{
+	if (!follow->contact || !follow->doubt_us || follow->stale_told ||
+	    now - follow->doubt_us <= (uint64_t)follow->settings->lost_after_ms * 1000)
+		return;
+	follow->stale_told = true;
+	note_doubt(follow, FOLLOW_DOUBT_STALE);
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *user)
@@ -362,6 +392,9 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 	uint64_t now = monotonic_us();
 
 	check_silence(follow, now);
+	check_stale(follow, now);
+	if (follow->retry && now >= follow->retry_us)
+		begin_snapshot(follow);
 	if (follow->state == SNAPSHOT && now - follow->asked_us > FOLLOW_PAGE_TIMEOUT_US)
 		begin_snapshot(follow);
 	sd_event_source_set_time(source, usec + TICK_US);

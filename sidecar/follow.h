@@ -25,11 +25,14 @@
 #define FOLLOW_BUDGET 500
 /* A page that takes longer is asked for again, on a fresh socket. */
 #define FOLLOW_PAGE_TIMEOUT_US 2000000
+/* After something unreadable, so long passes before the next try: it may be unreadable again. */
+#define FOLLOW_RETRY_US 500000
 
 enum follow_doubt {
 	FOLLOW_DOUBT_GAP,   /* events were missed; the same charon */
 	FOLLOW_DOUBT_EPOCH, /* charon was started anew: nothing known holds any more */
 	FOLLOW_DOUBT_LOST,  /* silent for lost_after */
+	FOLLOW_DOUBT_STALE, /* heard, but no snapshot could be had for lost_after */
 };
 
 /* All called from the loop. event is valid during the call only. */

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""100,000 child SAs at once: time until the last is in the kernel, on one core, and memory."""
+
+import zmq
+
+from lab.system import LabError, wait_until
+
+from benchlib import STEERD_CORE, Gateway, Publisher, Stream, cpu_seconds, parse_time, resident
+
+CHILDREN = 100000
+TENANTS = (1000, 1, CHILDREN)
+REPEATS = 5
+LIMIT_S = 1.0
+LIMIT_MB = 150
+
+WAYS = {
+    "up": "events, one each (child-up)",
+    "setup": "events, two each (child-installing, child-up)",
+    "snapshot": "a snapshot when steerd starts",
+}
+
+
+class Run:
+    """One announcement to a fresh steerd; the store is written already."""
+
+    def __init__(self, gateway, tenants, way):
+        self.gateway = gateway
+        self.way = way
+        self.publisher = Publisher(gateway, tenants, CHILDREN)
+
+    def live(self):
+        """From before the first event until the kernel has acknowledged the last element.
+
+        The marker is announced after all others. Whether it reaches steerd as an event or, when
+        ZeroMQ's buffers overran, in a snapshot: steerd reports it when its turn is committed.
+        """
+        gateway = self.gateway
+        gateway.start(core=STEERD_CORE)
+        stream = Stream(zmq.Context.instance(), f"{gateway.uri}/stream",
+                        ["charon.heartbeat", "tenant.marker."])
+        try:
+            stream.next()
+            before = cpu_seconds(gateway.steerd.pid)
+            self.publisher.send(f"{self.way} 0 {CHILDREN}\nmark")
+            started = self.publisher.wait(self.way)
+            applied = stream.wait_for("steering-applied", "marker", 60)
+        finally:
+            stream.close()
+        return started["first_us"], started["last_us"], applied, before
+
+    def snapshot(self):
+        """From steerd's first question until the kernel has acknowledged the last element."""
+        self.publisher.order("hold", 0, CHILDREN)
+        self.publisher.order("mark")
+        self.gateway.start(core=STEERD_CORE)
+        sent = self.publisher.wait("snapshot")
+        control = self.gateway.control()
+        try:
+            events = control.ask("events", since=0, tenant="marker")[0]["events"]
+        finally:
+            control.close()
+        applied = [event for event in events if event["type"] == "steering-applied"]
+        return sent["asked_us"], sent["sent_us"], applied[-1], 0.0
+
+    def figures(self):
+        started, announced, applied, cpu = (self.snapshot if self.way == "snapshot"
+                                            else self.live)()
+        gateway = self.gateway
+        wait_until(lambda: gateway.status()["exempt_child_sas"] == CHILDREN + 1,
+                   "steerd steers all", 30)
+        kernel = gateway.elements()
+        if kernel != CHILDREN + 1:
+            raise LabError(f"the kernel has {kernel} elements instead of {CHILDREN + 1}")
+        memory = resident(gateway.steerd.pid)
+        return {"seconds": (parse_time(applied["time"]) - started) / 1e6,
+                "announced_in_seconds": (announced - started) / 1e6,
+                "cpu_seconds": cpu_seconds(gateway.steerd.pid) - cpu,
+                "resyncs": gateway.status()["publisher"]["resyncs"],
+                "kernel_elements": kernel, "rss_mb": memory["VmRSS"], "peak_mb": memory["VmHWM"]}
+
+    def close(self):
+        self.gateway.stop()
+        self.publisher.stop()
+
+
+def run_one(gateway, tenants, way):
+    run = Run(gateway, tenants, way)
+    try:
+        return run.figures()
+    finally:
+        run.close()
+
+
+def measure(build, programs, progress, repeats=REPEATS):
+    results = []
+    with Gateway(build, programs, "scale") as gateway:
+        for tenants in TENANTS:
+            gateway.new_store(("t", tenants), ("marker", 0))
+            for way, words in WAYS.items():
+                runs = [run_one(gateway, tenants, way) for _ in range(repeats)]
+                seconds = sorted(run["seconds"] for run in runs)
+                results.append({"tenants": tenants, "way": way, "runs": runs,
+                                "seconds_median": seconds[len(seconds) // 2],
+                                "seconds_max": seconds[-1],
+                                "rss_mb_max": max(run["rss_mb"] for run in runs),
+                                "peak_mb_max": max(run["peak_mb"] for run in runs)})
+                progress(f"{CHILDREN} child SAs of {tenants} tenants by {words}: "
+                         f"median {results[-1]['seconds_median']:.2f} s, "
+                         f"most {seconds[-1]:.2f} s, "
+                         f"memory {results[-1]['peak_mb_max']:.0f} MB")
+    return {"children": CHILDREN, "limit_s": LIMIT_S, "limit_mb": LIMIT_MB, "results": results,
+            "passed": all(r["seconds_median"] < LIMIT_S and r["peak_mb_max"] < LIMIT_MB
+                          for r in results)}

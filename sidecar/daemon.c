@@ -248,8 +248,10 @@ static void on_snapshot_end(void *user)
 		daemon->addresses_changed = true;
 	else
 		plan_all_spis(&daemon->model, daemon->elements, daemon->settings->profile_count);
-	if (daemon_settle(daemon) == 0)
-		steering_allow(daemon->steering, true, NULL);
+	/* Should the kernel refuse the elements, steering holds the lease back until it takes them.
+	 */
+	daemon_settle(daemon);
+	steering_allow(daemon->steering, true, NULL);
 	resynced.children = daemon->model.child_count;
 	stream_publish(daemon->stream, &resynced);
 	log_info("follow", "snapshot of %zu child SAs is in", daemon->model.child_count);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -219,12 +220,13 @@ static void add_replies(const struct skeleton *sk)
 
 static void add_pinned(const struct skeleton *sk)
 {
-	static const char *const icmp[] = { "icmp", "ipv6-icmp" };
+	/* Numbers: names would need /etc/protocols, which a minimal system does not have. */
+	static const unsigned icmp[] = { IPPROTO_ICMP, IPPROTO_ICMPV6 };
 
 	add(sk->text, "\n\tchain pinned {\n");
 	for (unsigned i = 0; i < 2; i++)
 		add(sk->text,
-		    "\t\tmeta l4proto %s ct state related accept"
+		    "\t\tmeta l4proto %u ct state related accept"
 		    " comment \"errors go the ordinary way\"\n",
 		    icmp[i]);
 	add_bypass_rules(sk, STAGE_PINNED);

@@ -12,6 +12,8 @@ import time
 
 POLL_INTERVAL = 0.05
 COMMAND_TIMEOUT = 60
+# An emulated machine is many times slower: there, all deadlines are longer by this factor.
+PATIENCE = float(os.environ.get("TENANT_STEER_PATIENCE", "1"))
 
 
 class LabError(Exception):
@@ -37,6 +39,7 @@ def wait_until(condition, what, deadline=10.0):
 
     what is the text of the error, or a function that makes it then.
     """
+    deadline *= PATIENCE
     end = time.monotonic() + deadline
     while True:
         value = condition()

@@ -23,6 +23,10 @@ AC_ARG_WITH([strongswan-libdir],
 		[where libcharon.so.0 is installed (default: the first of /usr/lib/ipsec,
 		/usr/local/lib/ipsec, /usr/lib/strongswan, /usr/lib64/strongswan)])],
 	[], [with_strongswan_libdir=])
+AC_ARG_WITH([strongswan-plugindir],
+	[AS_HELP_STRING([--with-strongswan-plugindir=DIR],
+		[where the plugin goes (default: plugins below libcharon's directory)])],
+	[], [with_strongswan_plugindir='${STRONGSWAN_LIBDIR}/plugins'])
 AM_CONDITIONAL([BUILD_PLUGIN], [test "x$with_plugin" != xno])
 AS_IF([test "x$with_plugin" != xno], [
 	_TENANT_STEER_LIBDIR
@@ -34,7 +38,7 @@ AC_SUBST([STRONGSWAN_SOURCE])
 AC_SUBST([STRONGSWAN_CONFIG_H])
 AC_SUBST([STRONGSWAN_LIBDIR])
 AC_SUBST([STRONGSWAN_VERSION])
-AC_SUBST([STRONGSWAN_PLUGINDIR], ['${STRONGSWAN_LIBDIR}/plugins'])
+AC_SUBST([STRONGSWAN_PLUGINDIR], [$with_strongswan_plugindir])
 ])
 
 AC_DEFUN([_TENANT_STEER_LIBDIR], [

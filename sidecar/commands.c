@@ -5,23 +5,15 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <utlist.h>
 
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "risk.h"
 
 /* A tenant with thousands of child SAs is listed with its first addresses only. */
 #define LISTED_MAX 16
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static const char *mode_name(enum steering_mode mode)
 {
@@ -194,7 +186,7 @@ static int do_tenants(void *user, const struct control_caller *caller, yajl_val 
 
 static const char *exception_state(const struct exception *exception)
 {
-	if (exception->expires_at_us && exception->expires_at_us <= now_us() &&
+	if (exception->expires_at_us && exception->expires_at_us <= clock_wall_us() &&
 	    (!exception->ended_at_us || exception->ended_at_us >= exception->expires_at_us))
 		return "expired";
 	return exception->ended_at_us ? "revoked" : "active";
@@ -328,7 +320,7 @@ static int read_grant(yajl_val request, struct exception *ret, char error[CONTRO
 		return 0;
 	if (expires_s <= 0 || expires_s > EXPIRES_MAX_S)
 		return refuse(error, "expires_s: expected 1 second to 10 years");
-	ret->expires_at_us = now_us() + expires_s * 1000000;
+	ret->expires_at_us = clock_wall_us() + expires_s * 1000000;
 	return 0;
 }
 

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <utlist.h>
 #include <zmq.h>
 
+#include "clock.h"
 #include "commands.h"
 #include "log.h"
 #include "priv.h"
@@ -22,14 +22,6 @@
 #define RENEWALS_PER_LEASE 6
 /* A store that refused is tried again after so many ticks. */
 #define SETTLE_TICKS 20
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static bool address_mode(const struct daemon *daemon)
 {
@@ -314,7 +306,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 
 	(void)usec;
 	steering_tick(daemon->steering);
-	exceptions_expire(daemon->exceptions, now_us(), on_expired, daemon);
+	exceptions_expire(daemon->exceptions, clock_wall_us(), on_expired, daemon);
 	daemon_settle(daemon);
 	retry_store(daemon);
 	sd_event_source_set_time_relative(source, tick_us(daemon->settings));

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <utlist.h>
 
+#include "clock.h"
 #include "log.h"
 
 struct active {
@@ -37,14 +37,6 @@ struct exceptions {
 	unsigned count;
 	char error[SETTINGS_ERROR_MAX]; /* of the store; "": in order */
 };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 struct exceptions *exceptions_new(struct model *model)
 {
@@ -122,7 +114,7 @@ static void queue_ending(struct exceptions *exceptions, uint64_t id, const char 
 		return;
 	}
 	ending->id = id;
-	ending->at_us = now_us();
+	ending->at_us = clock_wall_us();
 	snprintf(ending->by, sizeof(ending->by), "%s", by);
 	snprintf(ending->reason, sizeof(ending->reason), "%s", reason);
 	LL_APPEND(exceptions->endings, ending);
@@ -134,7 +126,7 @@ static void load_one(const struct exception *exception, void *user)
 
 	if (is_ending(exceptions, exception->id))
 		return;
-	if (exception->expires_at_us && exception->expires_at_us <= now_us()) {
+	if (exception->expires_at_us && exception->expires_at_us <= clock_wall_us()) {
 		queue_ending(exceptions, exception->id, "steerd", "expired");
 		return;
 	}
@@ -218,7 +210,7 @@ int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 	int profile = settings_profile_index(exceptions->settings, exception->profile);
 	int r;
 
-	exception->granted_at_us = now_us();
+	exception->granted_at_us = clock_wall_us();
 	if (profile < 0) {
 		*ret_error = "there is no such profile; steerctl profiles lists them";
 		return -EINVAL;

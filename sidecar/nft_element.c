@@ -14,22 +14,14 @@
 #include <linux/netfilter/nf_tables.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "nft_internal.h"
 
 /* Ranges in one message: its element list is one attribute, so it must stay below 64 KiB. */
 #define MESSAGE_ELEMENTS 500
 /* A dump torn by commits is repeated this often. */
 #define DUMP_TRIES 5
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static size_t key_length(unsigned set)
 {
@@ -221,7 +213,7 @@ int nft_apply(struct nft *nft, const struct element *removals, size_t removal_co
 {
 	const struct change out = { NFT_MSG_DELSETELEM, 0, removals, removal_count, 0 };
 	const struct change in = { NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, additions,
-				   addition_count, now_us() };
+				   addition_count, clock_wall_us() };
 	struct nft_batch batch;
 	int err;
 
@@ -399,7 +391,7 @@ static int ask_elements(struct nft *nft, struct nftnl_set *s, uint16_t flags, st
 	nftnl_set_elems_nlmsg_build_payload(nlh, s);
 	dump->count = 0;
 	dump->err = 0;
-	dump->now = now_us();
+	dump->now = clock_wall_us();
 	return nft_link_ask(&nft->link, nlh, keep_elements, dump);
 }
 

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "log.h"
 
 /* Rules and routes are looked at every n-th tick: nobody but an admin removes them. */
@@ -32,14 +32,6 @@ struct steering {
 	struct steering_counters counters;
 	struct element removals[NFT_BATCH_MAX], additions[NFT_BATCH_MAX];
 };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static int open_nft(struct steering *steering, char error[ROUTE_ERROR_MAX])
 {
@@ -231,7 +223,8 @@ static int flush_batches(struct steering *steering)
 				       .additions = steering->additions };
 	int r = 0;
 
-	while (r == 0 && elements_next_batch(steering->elements, NFT_BATCH_MAX, now_us(), &batch)) {
+	while (r == 0 &&
+	       elements_next_batch(steering->elements, NFT_BATCH_MAX, clock_wall_us(), &batch)) {
 		r = nft_apply(steering->nft, batch.removals, batch.removal_count, batch.additions,
 			      batch.addition_count);
 		if (r == 0) {

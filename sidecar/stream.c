@@ -9,10 +9,10 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 
+#include "clock.h"
 #include "log.h"
 
 #define HEARTBEAT_MS 1000
@@ -35,14 +35,6 @@ struct stream {
 	struct kept ring[STREAM_RING_MAX];
 	char json[EVENT_SIZE_MAX];
 };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static void keep(struct stream *stream, const struct event *ev, size_t len)
 {
@@ -77,7 +69,7 @@ void stream_publish(struct stream *stream, const struct event *ev)
 	out.epoch = stream->epoch;
 	out.seq = ev->type == EVENT_HEARTBEAT ? stream->seq : ++stream->seq;
 	if (!out.time_us)
-		out.time_us = now_us();
+		out.time_us = clock_wall_us();
 	len = event_encode(&out, stream->json, sizeof(stream->json));
 	if (!len) {
 		log_warning("stream", "an event of %u bytes and more does not fit, dropping it",

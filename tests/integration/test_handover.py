@@ -95,7 +95,8 @@ def test_handed_over_after_a_lost_withdrawal(pool_of_one, relay, eventually, fam
     there the loss must have been noticed, by the next event or heartbeat."""
     def notice():
         if pool_of_one.esp == "userspace":
-            eventually(lambda: pool_of_one.steer.status()["publisher"]["gaps"], "the gap is noticed")
+            eventually(lambda: pool_of_one.steer.status()["publisher"]["gaps"],
+                       "the gap is noticed")
 
     relay.lose.add("child-down")
     hand_over(pool_of_one, eventually, family, notice)

@@ -27,9 +27,9 @@ def kernel_has_esp(network):
     """Try the kernel itself: configuration files and module lists both can be wrong."""
     run("ip", "netns", "add", network.name("espcheck"))
     try:
-        added = run("ip", "-n", network.name("espcheck"), "xfrm", "state", "add", "src", "192.0.2.1",
-                    "dst", "192.0.2.2", "proto", "esp", "spi", "0xc0000001", "mode", "tunnel",
-                    "aead", "rfc4106(gcm(aes))", "0x" + "11" * 20, 128, check=False)
+        added = network.ip("espcheck", "xfrm", "state", "add", "src", "192.0.2.1",
+                           "dst", "192.0.2.2", "proto", "esp", "spi", "0xc0000001", "mode", "tunnel",
+                           "aead", "rfc4106(gcm(aes))", "0x" + "11" * 20, 128, check=False)
     finally:
         run("ip", "netns", "delete", network.name("espcheck"))
     return added.returncode == 0
@@ -98,7 +98,8 @@ class Charon:
             command += ["sh", "-c", WITH_PLUGIN_DIR, "sh", self.plugin_dir]
         self.process = Process(self.state, f"charon-{self.role}", command + [*self.wrapper, CHARON],
                                env={"STRONGSWAN_CONF": self.dir / "strongswan.conf"})
-        wait_until(self._answers, lambda: f"charon of {self.role} answers; its log:\n{tail(self.log)}")
+        wait_until(self._answers,
+                   lambda: f"charon of {self.role} answers; its log:\n{tail(self.log)}")
         self.swanctl("--load-all")
 
     def _answers(self):

@@ -75,9 +75,10 @@ class Steer:
         self.state = state
         self.dir = state.dir("steer")
         self.config = self.dir / "steerd.conf"
-        self.steerd = pathlib.Path(build) / "sidecar" / "steerd"
-        self.steerctl = pathlib.Path(build) / "sidecar" / "steerctl"
-        self.plugin = pathlib.Path(build) / "charon-plugin" / ".libs" / "libstrongswan-tenant-tag.so"
+        build = pathlib.Path(build)
+        self.steerd = build / "sidecar" / "steerd"
+        self.steerctl = build / "sidecar" / "steerctl"
+        self.plugin = build / "charon-plugin" / ".libs" / "libstrongswan-tenant-tag.so"
         self.publish = f"ipc://{self.dir}/charon-events"
         self.snapshot = f"ipc://{self.dir}/charon-snapshot"
         self.relayed = f"ipc://{self.dir}/relayed-events"

@@ -8,10 +8,11 @@ import socket
 import subprocess
 import threading
 
-from .system import LabError, Process, run, tail, wait_until
+from .system import PATIENCE, LabError, Process, run, tail, wait_until
 from .topology import BYPASS_VIA
 
-LEASE_SECONDS = 3
+# steerd has to be able to start again within the lease.
+LEASE_SECONDS = round(3 * min(PATIENCE, 4))
 MARK_MASK = 0x0f000000
 RULE_PRIORITY = 5200
 TABLE = 5443

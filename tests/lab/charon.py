@@ -29,7 +29,8 @@ def kernel_has_esp(network):
     try:
         added = network.ip("espcheck", "xfrm", "state", "add", "src", "192.0.2.1",
                            "dst", "192.0.2.2", "proto", "esp", "spi", "0xc0000001",
-                           "mode", "tunnel", "aead", "rfc4106(gcm(aes))", "0x" + "11" * 20, 128, check=False)
+                           "mode", "tunnel", "aead", "rfc4106(gcm(aes))",
+                           "0x" + "11" * 20, 128, check=False)
     finally:
         run("ip", "netns", "delete", network.name("espcheck"))
     return added.returncode == 0

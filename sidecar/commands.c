@@ -118,13 +118,34 @@ static int do_status(void *user, const struct control_caller *caller, yajl_val r
 	return 0;
 }
 
+/* The prefix length of a range that is a prefix, or -1. */
+static int prefix_length(const struct address_range *range)
+{
+	const int bits = range->family == AF_INET ? 32 : 128;
+	int length = 0;
+
+	while (length < bits &&
+	       !((range->lo[length / 8] ^ range->hi[length / 8]) & 0x80 >> length % 8))
+		length++;
+	for (int bit = length; bit < bits; bit++)
+		if (range->lo[bit / 8] & 0x80 >> bit % 8 || !(range->hi[bit / 8] & 0x80 >> bit % 8))
+			return -1;
+	return length;
+}
+
 static void write_range(struct json_writer *w, const struct address_range *range)
 {
 	char lo[INET6_ADDRSTRLEN], hi[INET6_ADDRSTRLEN], text[2 * INET6_ADDRSTRLEN + 2];
+	int length = prefix_length(range);
 
 	inet_ntop(range->family, range->lo, lo, sizeof(lo));
 	inet_ntop(range->family, range->hi, hi, sizeof(hi));
-	snprintf(text, sizeof(text), strcmp(lo, hi) ? "%s-%s" : "%s", lo, hi);
+	if (!strcmp(lo, hi))
+		snprintf(text, sizeof(text), "%s", lo);
+	else if (length >= 0)
+		snprintf(text, sizeof(text), "%s/%d", lo, length);
+	else
+		snprintf(text, sizeof(text), "%s-%s", lo, hi);
 	json_string(w, NULL, text);
 }
 

@@ -140,7 +140,7 @@ static void explain_tenant(struct question *q)
 	} else {
 		const struct child_sa *child = q->child ? q->child : q->tenant->children;
 
-		reason(q, true, "tenant %s, by %s \"%s\", has %zu child SAs", q->tenant->name,
+		reason(q, true, "tenant %s, by %s \"%s\", child SAs: %zu", q->tenant->name,
 		       child->identity_source, child->identity, q->tenant->child_count);
 	}
 }

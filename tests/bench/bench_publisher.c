@@ -3,9 +3,10 @@
  * The plugin's side of the protocol without charon: a publisher that announces, rekeys and ends as
  * many child SAs as it is told to, with the project's own encoder and the plugin's limits.
  *
- *     bench_publisher PUBLISH SNAPSHOT TENANTS CHILDREN
+ *     bench_publisher PUBLISH SNAPSHOT TENANTS CHILDREN QUEUE VICTIMS
  *
- * Child SA n belongs to tenant tNNNNN, n modulo TENANTS. Orders come one a line on stdin; each is
+ * Child SA n belongs to tenant tNNNNN, n modulo TENANTS. Behind the last one are those of VICTIMS
+ * more tenants, vNNNNN, 10 child SAs each. QUEUE is the plugin's option of that name. Orders come one a line on stdin; each is
  * answered by one JSON line when it is done:
  *     hold FIRST COUNT      they exist, but only a snapshot tells
  *     up FIRST COUNT        announce as fast as possible, one event each (child-up)
@@ -13,7 +14,7 @@
  *     down FIRST COUNT
  *     load RATE FIRST COUNT from now on rekey these in turn, RATE events a second (0: stop);
  *                           a rekey is child-installing, child-rekey and child-down
- *     mark                  announce one more child SA, of tenant "marker"
+ *     mark, unmark          announce one more child SA, of tenant "marker", and take it down
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -27,8 +28,7 @@
 #include "event.h"
 #include "snapshot.h"
 
-/* The plugin's default for its option "queue". */
-#define QUEUE (getenv("Q")?atoi(getenv("Q")):65536)
+#define VICTIM_CHILDREN 10
 #define HEARTBEAT_US 1000000
 #define EVENTS_PER_REKEY 3
 /* After a pause longer than this, a load is not caught up with. */
@@ -50,7 +50,8 @@ struct load {
 struct publisher {
 	void *zmq, *events, *snapshot;
 	struct child *children; /* the last one is the marker's */
-	size_t count, tenants, known;
+	size_t count, tenants, loaded, victims, known;
+	int queue; /* events to buffer for a subscriber */
 	uint64_t seq;
 	uint32_t last_id;
 	char epoch[EVENT_EPOCH_LEN + 1];
@@ -89,6 +90,8 @@ static void describe(const struct publisher *pub, size_t n, struct record *ret)
 
 	if (n == pub->count)
 		snprintf(ret->tenant, sizeof(ret->tenant), "marker");
+	else if (n >= pub->loaded)
+		snprintf(ret->tenant, sizeof(ret->tenant), "v%05zu", n % pub->victims);
 	else
 		snprintf(ret->tenant, sizeof(ret->tenant), "t%05zu", n % pub->tenants);
 	snprintf(ret->identity, sizeof(ret->identity), "gw%zu.%s.example", n, ret->tenant);
@@ -288,6 +291,8 @@ static void run_order(struct publisher *pub, const char *order)
 	} else if (!strcmp(verb, "mark")) {
 		add(pub, pub->count);
 		publish_child(pub, pub->count, EVENT_CHILD_UP);
+	} else if (!strcmp(verb, "unmark")) {
+		remove_child(pub, pub->count);
 	} else if (a + b <= pub->count) {
 		run_range(pub, verb, a, b);
 	}
@@ -339,7 +344,7 @@ static void serve(struct publisher *pub)
 
 static int open_sockets(struct publisher *pub, const char *publish_at, const char *snapshot_at)
 {
-	const int linger = 0, hwm = QUEUE, pages = 16;
+	const int linger = 0, hwm = pub->queue, pages = 16;
 
 	pub->zmq = zmq_ctx_new();
 	pub->events = zmq_socket(pub->zmq, ZMQ_XPUB);
@@ -372,14 +377,18 @@ int main(int argc, char **argv)
 	struct publisher *pub = calloc(1, sizeof(*pub));
 	int status = 1;
 
-	if (argc != 5 || !pub) {
-		fprintf(stderr, "usage: bench_publisher PUBLISH SNAPSHOT TENANTS CHILDREN\n");
+	if (argc != 7 || !pub) {
+		fprintf(stderr, "usage: bench_publisher PUBLISH SNAPSHOT TENANTS CHILDREN QUEUE "
+				"VICTIMS\n");
 		free(pub);
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	pub->tenants = strtoul(argv[3], NULL, 10);
-	pub->count = strtoul(argv[4], NULL, 10);
+	pub->loaded = strtoul(argv[4], NULL, 10);
+	pub->queue = atoi(argv[5]);
+	pub->victims = strtoul(argv[6], NULL, 10);
+	pub->count = pub->loaded + pub->victims * VICTIM_CHILDREN;
 	pub->children = calloc(pub->count + 1, sizeof(*pub->children));
 	snprintf(pub->epoch, sizeof(pub->epoch), "%016" PRIx64, (uint64_t)now_us());
 	if (!pub->children || !pub->tenants || open_sockets(pub, argv[1], argv[2]) < 0) {

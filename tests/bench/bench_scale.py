@@ -5,7 +5,8 @@ import zmq
 
 from lab.system import LabError, wait_until
 
-from benchlib import STEERD_CORE, Gateway, Publisher, Stream, cpu_seconds, parse_time, resident
+from benchlib import (QUEUE, STEERD_CORE, Gateway, Publisher, Stream, cpu_seconds, parse_time,
+                      resident)
 
 CHILDREN = 100000
 TENANTS = (1000, 1, CHILDREN)
@@ -13,20 +14,23 @@ REPEATS = 5
 LIMIT_S = 1.0
 LIMIT_MB = 150
 
-WAYS = {
-    "up": "events, one each (child-up)",
-    "setup": "events, two each (child-installing, child-up)",
-    "snapshot": "a snapshot when steerd starts",
-}
+# How they are announced, and the plugin's option "queue". With the default, so many at once
+# overrun it and steerd fetches the rest in a snapshot.
+WAYS = (
+    ("up", QUEUE, "one event each"),
+    ("up", 2 * QUEUE, "one event each"),
+    ("setup", 4 * QUEUE, "two events each"),
+    ("snapshot", QUEUE, "a snapshot at start"),
+)
 
 
 class Run:
     """One announcement to a fresh steerd; the store is written already."""
 
-    def __init__(self, gateway, tenants, way):
+    def __init__(self, gateway, tenants, way, limit):
         self.gateway = gateway
         self.way = way
-        self.publisher = Publisher(gateway, tenants, CHILDREN)
+        self.publisher = Publisher(gateway, tenants, CHILDREN, limit)
 
     def live(self):
         """From before the first event until the kernel has acknowledged the last element.
@@ -83,12 +87,31 @@ class Run:
         self.publisher.stop()
 
 
-def run_one(gateway, tenants, way):
-    run = Run(gateway, tenants, way)
+def run_one(gateway, tenants, way, limit):
+    run = Run(gateway, tenants, way, limit)
     try:
         return run.figures()
     finally:
         run.close()
+
+
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+def summarise(tenants, way, limit, words, runs):
+    return {"tenants": tenants, "way": way, "queue": limit, "words": words, "runs": runs,
+            "seconds": median([run["seconds"] for run in runs]),
+            "seconds_max": max(run["seconds"] for run in runs),
+            "cpu_seconds": median([run["cpu_seconds"] for run in runs]),
+            "resyncs": max(run["resyncs"] for run in runs) - 1,
+            "peak_mb": max(run["peak_mb"] for run in runs)}
+
+
+def describe(row):
+    return (f"{CHILDREN} child SAs of {row['tenants']} tenants, {row['words']}, queue "
+            f"{row['queue']}: {row['seconds']:.2f} s (most {row['seconds_max']:.2f}, CPU "
+            f"{row['cpu_seconds']:.2f}), resyncs {row['resyncs']}, {row['peak_mb']:.0f} MB")
 
 
 def measure(build, programs, progress, repeats=REPEATS):
@@ -96,18 +119,10 @@ def measure(build, programs, progress, repeats=REPEATS):
     with Gateway(build, programs, "scale") as gateway:
         for tenants in TENANTS:
             gateway.new_store(("t", tenants), ("marker", 0))
-            for way, words in WAYS.items():
-                runs = [run_one(gateway, tenants, way) for _ in range(repeats)]
-                seconds = sorted(run["seconds"] for run in runs)
-                results.append({"tenants": tenants, "way": way, "runs": runs,
-                                "seconds_median": seconds[len(seconds) // 2],
-                                "seconds_max": seconds[-1],
-                                "rss_mb_max": max(run["rss_mb"] for run in runs),
-                                "peak_mb_max": max(run["peak_mb"] for run in runs)})
-                progress(f"{CHILDREN} child SAs of {tenants} tenants by {words}: "
-                         f"median {results[-1]['seconds_median']:.2f} s, "
-                         f"most {seconds[-1]:.2f} s, "
-                         f"memory {results[-1]['peak_mb_max']:.0f} MB")
+            for way, limit, words in WAYS:
+                runs = [run_one(gateway, tenants, way, limit) for _ in range(repeats)]
+                results.append(summarise(tenants, way, limit, words, runs))
+                progress(describe(results[-1]))
     return {"children": CHILDREN, "limit_s": LIMIT_S, "limit_mb": LIMIT_MB, "results": results,
-            "passed": all(r["seconds_median"] < LIMIT_S and r["peak_mb_max"] < LIMIT_MB
-                          for r in results)}
+            "passed": all(row["seconds"] < LIMIT_S and row["peak_mb"] < LIMIT_MB
+                          for row in results)}

@@ -8,6 +8,7 @@ import pathlib
 import platform
 import queue
 import re
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -42,6 +43,8 @@ def machine():
 
 
 STEERD_CORE = 0
+# The plugin's default: events it buffers for a subscriber.
+QUEUE = 65536
 
 
 def other_core():
@@ -153,12 +156,12 @@ class Control:
 class Publisher:
     """bench_publisher, which plays charon."""
 
-    def __init__(self, gateway, tenants, children):
+    def __init__(self, gateway, tenants, children, limit=QUEUE, victims=0):
         self.done = queue.Queue()
         self.popen = subprocess.Popen(
             gateway.command("taskset", "-c", other_core(), gateway.programs / "bench_publisher",
                             f"{gateway.uri}/events",
-                            f"{gateway.uri}/snapshot", tenants, children),
+                            f"{gateway.uri}/snapshot", tenants, children, limit, victims),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -231,6 +234,9 @@ class Gateway:
         self.store = pathlib.Path(tempfile.mkdtemp(dir=directory or self.state.path)) / "db"
         for prefix, count in grants:
             run(self.programs / "bench_grants", self.store, "skype", prefix, count, timeout=600)
+
+    def remove_store(self):
+        shutil.rmtree(self.store.parent)
 
     def start(self, core=None, wait=True):
         """Start steerd, on one core if one is named."""

@@ -15,7 +15,7 @@ import zmq
 
 from lab.system import wait_until
 
-from benchlib import QUEUE, STEERD_CORE, Gateway, Publisher, Stream, now_us, parse_time, summary
+from benchlib import QUEUE, Gateway, Publisher, Stream, now_us, parse_time, summary
 
 CHILDREN = 100000
 TENANTS = 1000
@@ -94,6 +94,11 @@ class Bursts(threading.Thread):
         self.stream.close()
 
 
+def wait_steered(gateway, count):
+    wait_until(lambda: gateway.status()["exempt_child_sas"] == count,
+               f"{count} child SAs are steered", 30)
+
+
 def under_rate(gateway, publisher, withdrawals, rate, samples):
     publisher.order("load", rate, 0, CHILDREN)
     before = gateway.status()
@@ -109,8 +114,7 @@ def under_rate(gateway, publisher, withdrawals, rate, samples):
 
 def under_bursts(gateway, publisher, withdrawals, samples):
     publisher.order("down", 0, CHILDREN)
-    wait_until(lambda: gateway.status()["child_sas"] == VICTIMS * VICTIM_CHILDREN,
-               "the child SAs of the load are gone", 30)
+    wait_steered(gateway, VICTIMS * VICTIM_CHILDREN)
     before = gateway.status()["publisher"]["resyncs"]
     bursts = Bursts(gateway, publisher)
     bursts.start()
@@ -146,12 +150,14 @@ def measure(build, programs, progress, samples=SAMPLES):
         # In memory: a disk that takes 30 ms for each answer would make it hours.
         gateway.new_store(("t", TENANTS), ("marker", 0), ("v", VICTIMS), directory=MEMORY)
         publisher = Publisher(gateway, TENANTS, CHILDREN, QUEUE, VICTIMS)
-        gateway.start(core=STEERD_CORE)
+        gateway.start()
         withdrawals = Withdrawals(gateway)
         try:
             publisher.order("up", CHILDREN, VICTIMS * VICTIM_CHILDREN)
+            wait_steered(gateway, VICTIMS * VICTIM_CHILDREN)
             results["idle"] = report(withdrawals.take(samples))
             publisher.order("up", 0, CHILDREN)
+            wait_steered(gateway, CHILDREN + VICTIMS * VICTIM_CHILDREN)
             results["rate"] = under_rate(gateway, publisher, withdrawals, RATE, samples)
             results["bursts"] = under_bursts(gateway, publisher, withdrawals, samples)
         finally:

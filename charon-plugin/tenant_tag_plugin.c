@@ -89,7 +89,7 @@ static void read_options(tenant_tag_options_t *options)
 	int queue;
 
 	queue = lib->settings->get_int(lib->settings,
-							"%s.plugins.tenant-tag.queue", 65536, lib->ns);
+							"%s.plugins.tenant-tag.queue", 131072, lib->ns);
 	*options = (tenant_tag_options_t){
 		.publish = lib->settings->get_str(lib->settings,
 							"%s.plugins.tenant-tag.publish",

@@ -89,18 +89,31 @@ static bool about_tenant(const struct event *ev)
 	       ev->type == EVENT_TENANT_UNIDENTIFIED;
 }
 
+/* No printf: it would be a tenth of what an event costs. */
+static size_t append(char *buf, size_t len, const char *text, size_t max)
+{
+	size_t more = strnlen(text, max);
+
+	memcpy(buf + len, text, more);
+	return len + more;
+}
+
 size_t event_topic(const struct event *ev, char buf[EVENT_TOPIC_MAX])
 {
-	const char *type = event_type_name(ev->type);
-	int len;
+	size_t len = 0;
 
-	if (about_tenant(ev))
-		len = snprintf(buf, EVENT_TOPIC_MAX, "tenant.%.*s.%s", TENANT_NAME_MAX,
-			       ev->tenant ? ev->tenant : EVENT_TOPIC_UNIDENTIFIED, type);
-	else
-		len = snprintf(buf, EVENT_TOPIC_MAX, "%s.%s",
-			       ev->type == EVENT_HEARTBEAT ? "charon" : "steerd", type);
-	return (size_t)len;
+	if (about_tenant(ev)) {
+		len = append(buf, len, "tenant.", EVENT_TOPIC_MAX);
+		len = append(buf, len, ev->tenant ? ev->tenant : EVENT_TOPIC_UNIDENTIFIED,
+			     TENANT_NAME_MAX);
+	} else {
+		len = append(buf, len, ev->type == EVENT_HEARTBEAT ? "charon" : "steerd",
+			     EVENT_TOPIC_MAX);
+	}
+	len = append(buf, len, ".", 1);
+	len = append(buf, len, event_type_name(ev->type), EVENT_TOPIC_MAX - len - 1);
+	buf[len] = '\0';
+	return len;
 }
 
 static void write_list(struct json_writer *w, const struct event_field *field, const void *ev)

@@ -98,6 +98,15 @@ static int parse_spi(const char *s, uint32_t *ret_spi)
 	return 0;
 }
 
+static int digits(const char *s, int count)
+{
+	int value = 0;
+
+	while (count--)
+		value = value * 10 + (*s++ - '0');
+	return value;
+}
+
 /* Fixed columns, as json_time() writes them: sscanf would take signs and blanks. */
 static int parse_time(const char *s, int64_t *ret_usec)
 {
@@ -111,9 +120,13 @@ static int parse_time(const char *s, int64_t *ret_usec)
 		if (shape[i] == 'd' ? !digit : s[i] != shape[i])
 			return -EINVAL;
 	}
-	if (sscanf(s, "%4d-%2d-%2dT%2d:%2d:%2d.%6d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-		   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &usec) != 7)
-		return -EINVAL;
+	tm.tm_year = digits(s, 4);
+	tm.tm_mon = digits(s + 5, 2);
+	tm.tm_mday = digits(s + 8, 2);
+	tm.tm_hour = digits(s + 11, 2);
+	tm.tm_min = digits(s + 14, 2);
+	tm.tm_sec = digits(s + 17, 2);
+	usec = digits(s + 20, 6);
 	if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
 	    tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
 		return -EINVAL;

@@ -200,21 +200,33 @@ void json_spi(struct json_writer *w, const char *key, uint32_t spi)
 	put_char(w, '"');
 }
 
+static void put_digits(char *at, int count, int value)
+{
+	while (count--) {
+		at[count] = (char)('0' + value % 10);
+		value /= 10;
+	}
+}
+
 void json_time(struct json_writer *w, const char *key, int64_t usec)
 {
 	time_t seconds = usec / USEC_PER_SEC;
-	char text[64];
+	char text[] = "\"0000-00-00T00:00:00.000000Z\"";
 	struct tm tm;
 
 	begin_value(w, key);
-	if (usec < 0 || !gmtime_r(&seconds, &tm)) {
+	if (usec < 0 || !gmtime_r(&seconds, &tm) || tm.tm_year > 9999 - 1900) {
 		put(w, "null", 4);
 		return;
 	}
-	int len = snprintf(text, sizeof(text), "\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\"",
-			   tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-			   tm.tm_sec, (int)(usec % USEC_PER_SEC));
-	put(w, text, (size_t)len);
+	put_digits(text + 1, 4, tm.tm_year + 1900);
+	put_digits(text + 6, 2, tm.tm_mon + 1);
+	put_digits(text + 9, 2, tm.tm_mday);
+	put_digits(text + 12, 2, tm.tm_hour);
+	put_digits(text + 15, 2, tm.tm_min);
+	put_digits(text + 18, 2, tm.tm_sec);
+	put_digits(text + 21, 6, (int)(usec % USEC_PER_SEC));
+	put(w, text, sizeof(text) - 1);
 }
 
 size_t json_finish(struct json_writer *w)

@@ -10,6 +10,7 @@
 #include <netlink/netfilter/nfnl.h>
 #include <netlink/netlink.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -193,21 +194,40 @@ static struct nl_sock *open_socket(void)
 	return socket;
 }
 
+static void close_sockets(struct conntrack *ct)
+{
+	nl_socket_free(ct->list);
+	nl_socket_free(ct->remove);
+	ct->list = ct->remove = NULL;
+}
+
+static int open_sockets(struct conntrack *ct)
+{
+	if (ct->list != NULL)
+		return 0;
+	ct->list = open_socket();
+	ct->remove = open_socket();
+	if (ct->list == NULL || ct->remove == NULL) {
+		close_sockets(ct);
+		return -NLE_NOMEM;
+	}
+	nl_socket_modify_cb(ct->list, NL_CB_VALID, NL_CB_CUSTOM, on_entry, ct);
+	return 0;
+}
+
 /*
  * One walk for each mark bit, because the kernel filters by equality and a mask; there are few.
- * The sockets live as long as this: nothing that a failure left unread meets the next one.
+ *
+ * The sockets stay open: when a netfilter socket is closed, nf_tables waits for an RCU grace period
+ * with its commit mutex held (nft_rcv_nl_event), and for 10 to 25 ms no withdrawal could be
+ * committed. After a failure they are closed, so that nothing left unread meets the next walk.
  */
 static void handle(struct conntrack *ct)
 {
-	int err = -NLE_NOMEM;
+	int err;
 
 	tidy(ct->current);
-	ct->list = open_socket();
-	ct->remove = open_socket();
-	if (ct->list != NULL && ct->remove != NULL) {
-		nl_socket_modify_cb(ct->list, NL_CB_VALID, NL_CB_CUSTOM, on_entry, ct);
-		err = 0;
-	}
+	err = open_sockets(ct);
 	for (uint32_t bit = 1; bit != 0 && err >= 0; bit <<= 1) {
 		if (!(ct->mark_mask & bit))
 			continue;
@@ -218,21 +238,21 @@ static void handle(struct conntrack *ct)
 	}
 	if (err < 0) {
 		count(ct, 0, 1);
+		close_sockets(ct);
 		log_limited(&ct->limit, LOG_LEVEL_WARNING, "conntrack",
 			    "cannot remove the flows of ended exceptions: %s; they are dropped "
-			    "until they "
-			    "time out",
+			    "until they time out",
 			    nl_geterror(err));
 	}
-	nl_socket_free(ct->list);
-	nl_socket_free(ct->remove);
-	ct->list = ct->remove = NULL;
 }
 
 static void *run(void *user)
 {
+	const struct sched_param param = { 0 };
 	struct conntrack *ct = user;
 
+	/* Walking the table takes milliseconds of CPU; the next withdrawal must not wait for it. */
+	pthread_setschedparam(pthread_self(), SCHED_IDLE, &param);
 	pthread_mutex_lock(&ct->lock);
 	for (;;) {
 		struct requests *taken = ct->queue;
@@ -259,6 +279,7 @@ static void release(struct conntrack *ct)
 {
 	pthread_cond_destroy(&ct->wake);
 	pthread_mutex_destroy(&ct->lock);
+	close_sockets(ct);
 	free(ct->queue);
 	free(ct->current);
 	free(ct);

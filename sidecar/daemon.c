@@ -144,10 +144,11 @@ int daemon_settle(struct daemon *daemon)
 
 static void publish_unidentified(struct daemon *daemon, const struct event *ev)
 {
-	struct event out = *ev;
+	struct event out;
 
 	if (ev->tenant || (ev->type != EVENT_CHILD_INSTALLING && ev->type != EVENT_CHILD_UP))
 		return;
+	out = *ev;
 	out.type = EVENT_TENANT_UNIDENTIFIED;
 	out.time_us = 0;
 	stream_publish(daemon->stream, &out);

@@ -4,6 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
+
+/* From the start as many buckets as child SAs are expected: a step of a chain is a cache miss. */
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS 131072U
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 17U
 #include <utlist.h>
 
 #define NONE INT64_MIN /* neither an expiry nor 0, "for ever" */

@@ -21,7 +21,7 @@
 #include "event.h"
 #include "settings.h"
 
-#define FOLLOW_HWM 200000
+#define FOLLOW_HWM 10000
 #define FOLLOW_BUDGET 500
 /* A page that takes longer is asked for again, on a fresh socket. */
 #define FOLLOW_PAGE_TIMEOUT_US 2000000

@@ -15,6 +15,12 @@
 #include <stdint.h>
 #include <uthash.h>
 
+/* From the start as many buckets as child SAs are expected: a step of a chain is a cache miss. */
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS 131072U
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 17U
+
 #include "conntrack.h"
 #include "event.h"
 #include "settings.h"

@@ -48,7 +48,7 @@ static void keep(struct stream *stream, const struct event *ev, size_t len)
 	memcpy(copy, stream->json, len);
 	slot->seq = ev->seq;
 	slot->len = len;
-	snprintf(slot->tenant, sizeof(slot->tenant), "%s", ev->tenant ? ev->tenant : "");
+	strncpy(slot->tenant, ev->tenant ? ev->tenant : "", sizeof(slot->tenant) - 1);
 }
 
 static void send_event(struct stream *stream, const struct event *ev, size_t len)

@@ -90,7 +90,7 @@ static void publish_steering(struct daemon *daemon, const struct tenant *tenant)
 		stream_publish(daemon->stream, &ev);
 }
 
-static void report_tenant(void *user, struct tenant *tenant)
+static bool report_tenant(void *user, struct tenant *tenant)
 {
 	struct daemon *daemon = user;
 	const struct event conflict = {
@@ -99,12 +99,16 @@ static void report_tenant(void *user, struct tenant *tenant)
 		.reason = "another tenant uses an address of this one, enforcing for both",
 	};
 
+	/* Not before the kernel has it. */
+	if (daemon->grants_left && tenant->steered > tenant->reported)
+		return false;
 	publish_steering(daemon, tenant);
 	if (!tenant->steered && tenant->reported)
 		forget_tenant(daemon, tenant);
 	if (tenant->conflict && !tenant->conflict_reported)
 		stream_publish(daemon->stream, &conflict);
 	tenant->conflict_reported = tenant->conflict;
+	return true;
 }
 
 static void plan(struct daemon *daemon)
@@ -137,9 +141,19 @@ int daemon_settle(struct daemon *daemon)
 
 	plan(daemon);
 	r = steering_flush(daemon->steering);
+	daemon->grants_left = r > 0;
+	sd_event_source_set_enabled(daemon->rest, r > 0 ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 	model_each_touched(&daemon->model, report_tenant, daemon);
 	forget_flows(daemon);
 	return r;
+}
+
+/* The rest of a long flush, in turns with everything else. */
+static int on_rest(sd_event_source *source, void *user)
+{
+	(void)source;
+	daemon_settle(user);
+	return 0;
 }
 
 static void publish_unidentified(struct daemon *daemon, const struct event *ev)
@@ -236,11 +250,7 @@ static void on_snapshot_end(void *user)
 	struct event resynced = { .type = EVENT_RESYNCED };
 
 	model_snapshot_end(&daemon->model);
-	/* The mode may have changed under child SAs that did not. */
-	if (address_mode(daemon))
-		daemon->addresses_changed = true;
-	else
-		plan_all_spis(&daemon->model, daemon->elements, daemon->settings->profile_count);
+	daemon->addresses_changed = true;
 	/* Should the kernel refuse the elements, steering holds the lease back until it takes them.
 	 */
 	daemon_settle(daemon);
@@ -429,6 +439,10 @@ static int open_loop(struct daemon *daemon)
 		r = sd_event_add_time_relative(daemon->loop, &daemon->tick, CLOCK_MONOTONIC,
 					       tick_us(daemon->settings), 0, on_tick, daemon);
 	if (r >= 0)
+		r = sd_event_add_defer(daemon->loop, &daemon->rest, on_rest, daemon);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(daemon->rest, SD_EVENT_OFF);
+	if (r >= 0)
 		r = sd_event_set_watchdog(daemon->loop, true);
 	return r < 0 ? r : 0;
 }
@@ -502,6 +516,7 @@ static void close_all(struct daemon *daemon)
 	if (daemon->zmq)
 		zmq_ctx_term(daemon->zmq);
 	sd_event_source_unref(daemon->tick);
+	sd_event_source_unref(daemon->rest);
 	sd_event_unref(daemon->loop);
 	settings_free(daemon->settings);
 	free(daemon);

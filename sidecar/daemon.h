@@ -38,8 +38,9 @@ struct daemon {
 	struct follow *follow;
 	struct stream *stream;
 	struct control *control;
-	sd_event_source *tick;
+	sd_event_source *tick, *rest;
 	bool addresses_changed;
+	bool grants_left; /* after the last flush */
 	struct address_range forget[DAEMON_FORGET_MAX];
 	unsigned forget_count;
 	bool forget_all;
@@ -54,7 +55,8 @@ int daemon_run(const char *settings_file);
 int daemon_flush(const char *settings_file);
 
 /* For commands.c: after the model or the exceptions changed, bring the kernel up to date and tell
- * the operators. */
+ * the operators. When it returns, every withdrawal is in the kernel; grants may follow in the next
+ * turns of the loop (1), unless there are few (0). Negative: the kernel refused, and enforces. */
 int daemon_settle(struct daemon *daemon);
 
 #endif

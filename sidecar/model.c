@@ -450,7 +450,7 @@ static void drop_if_unused(struct model *model, struct tenant *tenant)
 	free(tenant);
 }
 
-void model_each_touched(struct model *model, void (*each)(void *, struct tenant *), void *user)
+void model_each_touched(struct model *model, bool (*each)(void *, struct tenant *), void *user)
 {
 	struct tenant *list = model->touched, *tenant;
 
@@ -458,7 +458,10 @@ void model_each_touched(struct model *model, void (*each)(void *, struct tenant 
 	while ((tenant = list)) {
 		list = tenant->touched_next;
 		tenant->touched = false;
-		each(user, tenant);
+		if (!each(user, tenant)) {
+			model_touch(model, tenant);
+			continue;
+		}
 		tenant->reported = tenant->steered;
 		drop_if_unused(model, tenant);
 	}

@@ -127,10 +127,10 @@ void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profi
 /* Note whether a child SA is steered. */
 void model_set_steered(struct model *model, struct child_sa *child, bool steered);
 
-/* Note that there is something to report about a tenant; model_each_touched() reports each once,
- * then drops the tenants that nobody needs any more. */
+/* Note that there is something to report about a tenant; model_each_touched() reports each once
+ * (or again next time, if each returns false), then drops the tenants nobody needs any more. */
 void model_touch(struct model *model, struct tenant *tenant);
-void model_each_touched(struct model *model, void (*each)(void *, struct tenant *), void *user);
+void model_each_touched(struct model *model, bool (*each)(void *, struct tenant *), void *user);
 
 /* Does the range hold the address (of the same family)? */
 bool model_range_holds(const struct address_range *range, const struct address *address);

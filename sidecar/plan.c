@@ -77,18 +77,6 @@ void plan_spi(struct model *model, struct elements *elements, unsigned profiles,
 		model_set_steered(model, child, steered);
 }
 
-void plan_all_spis(struct model *model, struct elements *elements, unsigned profiles)
-{
-	struct child_sa *child, *next;
-
-	elements_plan_begin(elements);
-	for (child = model->spis; child; child = next) {
-		next = child->hh_spi.next;
-		plan_spi(model, elements, profiles, child->spi_in);
-	}
-	elements_plan_end(elements);
-}
-
 static int compare_ranges(const void *a, const void *b)
 {
 	const struct child_range *x = a, *y = b;

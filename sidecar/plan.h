@@ -26,9 +26,6 @@ struct element_key plan_range_key(unsigned profile, const struct address_range *
 /* Decide one SPI anew. */
 void plan_spi(struct model *model, struct elements *elements, unsigned profiles, uint32_t spi);
 
-/* Decide all child SAs anew in SA mode. */
-void plan_all_spis(struct model *model, struct elements *elements, unsigned profiles);
-
 /* Decide all addresses anew. Sets each tenant's conflict flag; a change touches the tenant.
  * On failure nothing is desired: -ENOMEM, or
  * -EBADMSG when the addresses of some child SA are not known. */

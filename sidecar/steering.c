@@ -11,6 +11,8 @@
 
 /* Rules and routes are looked at every n-th tick: nobody but an admin removes them. */
 #define ROUTE_TICKS 2
+/* Batches with grants in one flush; about a millisecond each. */
+#define GRANT_BATCHES 2
 /* After elements were read back, at least so many ticks pass before they are again. */
 #define OBSERVE_TICKS 10
 
@@ -217,14 +219,21 @@ static int repair(struct steering *steering)
 	return r;
 }
 
+/*
+ * All withdrawals, and then some grants: a caller that waits behind us may want to withdraw.
+ * Returns 1 if there are more.
+ */
 static int flush_batches(struct steering *steering)
 {
 	struct element_batch batch = { .removals = steering->removals,
 				       .additions = steering->additions };
+	unsigned grants = 0;
 	int r = 0;
 
 	while (r == 0 &&
 	       elements_next_batch(steering->elements, NFT_BATCH_MAX, clock_wall_us(), &batch)) {
+		if (batch.addition_count && grants++ == GRANT_BATCHES)
+			return 1;
 		r = nft_apply(steering->nft, batch.removals, batch.removal_count, batch.additions,
 			      batch.addition_count);
 		if (r == 0) {
@@ -245,16 +254,16 @@ int steering_flush(struct steering *steering)
 	if (!steering->skeleton)
 		return -ENOENT;
 	r = flush_batches(steering);
-	if (r < 0) {
-		steering->counters.failures++;
-		r = repair(steering);
-		if (r == 0)
-			r = flush_batches(steering);
-		/* What cannot be brought in order cannot be trusted with a lease either. */
-		if (note_result(steering, r, "set elements") < 0) {
-			steering->skeleton = false;
-			renew(steering, false);
-		}
+	if (r >= 0)
+		return r;
+	steering->counters.failures++;
+	r = repair(steering);
+	if (r == 0)
+		r = flush_batches(steering);
+	/* What cannot be brought in order cannot be trusted with a lease either. */
+	if (note_result(steering, r < 0 ? r : 0, "set elements") < 0) {
+		steering->skeleton = false;
+		renew(steering, false);
 	}
 	return r;
 }

@@ -52,7 +52,11 @@ void steering_allow(struct steering *steering, bool allow, const char *reason);
 /* Is the kernel steering now; if not, *ret_reason says why. */
 bool steering_active(const struct steering *steering, const char **ret_reason);
 
-/* Carry the difference between desired and observed elements to the kernel. */
+/*
+ * Carry the difference between desired and observed elements to the kernel: every withdrawal, and
+ * some of the grants, so that it takes a few milliseconds at the most. 0, 1 if grants are left
+ * (call again), or an errno.
+ */
 int steering_flush(struct steering *steering);
 
 /* Twice a second and more: renew the lease, notice strangers' commits, restore what is gone. */

@@ -169,10 +169,10 @@ static void test_beyond_the_limit_is_unknown(void **state)
 	assert_null(find(0xc5));
 }
 
-static void count_report(void *user, struct tenant *tenant)
+static bool count_report(void *user, struct tenant *tenant)
 {
 	(void)tenant;
-	(*(unsigned *)user)++;
+	return ++*(unsigned *)user > 1;
 }
 
 static void test_tenants_go_when_nobody_needs_them(void **state)
@@ -187,6 +187,9 @@ static void test_tenants_go_when_nobody_needs_them(void **state)
 	assert_int_equal(model_find_tenant(&model, "acme")->steered, 0);
 	model_each_touched(&model, count_report, &reports);
 	assert_int_equal(reports, 1);
+	assert_non_null(model_find_tenant(&model, "acme"));
+	model_each_touched(&model, count_report, &reports);
+	assert_int_equal(reports, 2);
 	assert_null(model_find_tenant(&model, "acme"));
 }
 

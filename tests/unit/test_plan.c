@@ -159,17 +159,6 @@ static void test_changed_tenant_takes_its_exemption_along(void **state)
 	assert_int_equal(wanted_in_all(), 0);
 }
 
-static void test_snapshot_plan_agrees(void **state)
-{
-	(void)state;
-	exempt("acme", EXEMPT_FOREVER);
-	up("acme", 0xc1, NULL);
-	up("globex", 0xc2, NULL);
-	plan_all_spis(&model, elements, PROFILES);
-	assert_int_equal(wanted_in_all(), 1);
-	assert_int_equal(wanted(SET_SA, 0xc1), 1);
-}
-
 static int plan(void)
 {
 	return plan_addresses(&model, elements, PROFILES);
@@ -263,7 +252,6 @@ int main(void)
 		TEST(test_unidentified_is_never_exempt),
 		TEST(test_one_spi_of_two_tenants_is_nobodys),
 		TEST(test_changed_tenant_takes_its_exemption_along),
-		TEST(test_snapshot_plan_agrees),
 		TEST_ADDRESS(test_addresses),
 		TEST_ADDRESS(test_shared_address_enforces_both),
 		TEST_ADDRESS(test_unidentified_neighbour_is_a_conflict_too),

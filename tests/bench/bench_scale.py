@@ -18,8 +18,7 @@ LIMIT_MB = 150
 # overrun it and steerd fetches the rest in a snapshot.
 WAYS = (
     ("up", QUEUE, "one event each"),
-    ("up", 2 * QUEUE, "one event each"),
-    ("setup", 4 * QUEUE, "two events each"),
+    ("setup", 2 * QUEUE, "two events each"),
     ("snapshot", QUEUE, "a snapshot at start"),
 )
 

@@ -44,7 +44,7 @@ def machine():
 
 STEERD_CORE = 0
 # The plugin's default: events it buffers for a subscriber.
-QUEUE = 65536
+QUEUE = 131072
 
 
 def other_core():

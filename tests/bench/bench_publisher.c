@@ -98,7 +98,8 @@ static void describe(const struct publisher *pub, size_t n, struct record *ret)
 	snprintf(ret->remote, sizeof(ret->remote), "203.0.113.%u[4500]", 1 + address % 250);
 	snprintf(ret->ts4, sizeof(ret->ts4), "198.%u.%u.%u/32", 18 + (address >> 16),
 		 address >> 8 & 255, address & 255);
-	snprintf(ret->ts6, sizeof(ret->ts6), "2001:db8:%x:%x::/64", address >> 16, address & 0xffff);
+	snprintf(ret->ts6, sizeof(ret->ts6), "2001:db8:%x:%x::/64", address >> 16,
+		 address & 0xffff);
 	ret->ev = (struct event){
 		.tenant = ret->tenant,
 		.identity = ret->identity,

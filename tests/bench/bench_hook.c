@@ -12,6 +12,7 @@
  */
 #include <daemon.h>
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 #include "tenant_tag_publisher.h"
 
 #define LIVE 1000
+#define SUBSCRIBE_MS 5000
 #define CALLS_PER_SETUP 3
 #define CLOCK_ROUNDS 100000
 #define SPAWNS 300
@@ -236,13 +238,16 @@ static void print_spawns(void)
 }
 
 /* Runs until it is killed: reads all there is, as steerd would. */
-static void subscribe(const char *endpoint)
+static void subscribe(const char *endpoint, int told)
 {
 	void *context = zmq_ctx_new(), *socket = zmq_socket(context, ZMQ_SUB);
 	char buf[4096];
 
 	zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "", 0);
 	zmq_connect(socket, endpoint);
+	/* the publisher greets a subscription with a heartbeat */
+	if (zmq_recv(socket, buf, sizeof(buf), 0) >= 0 && write(told, "", 1) != 1)
+		_exit(1);
 	while (zmq_recv(socket, buf, sizeof(buf), 0) >= 0)
 		continue;
 	_exit(0);
@@ -322,15 +327,25 @@ static void run(const char *directory, unsigned setups, unsigned rate)
 	tenant_tag_listener_t *listener = tenant_tag_listener_create(registry);
 	tenant_tag_publisher_t *publisher;
 	tenant_tag_stats_t stats;
+	struct pollfd subscribed = { .events = POLLIN };
+	int told[2];
 	pid_t reader;
 
+	if (pipe(told) < 0)
+		exit(1);
+	subscribed.fd = told[0];
 	snprintf(publish, sizeof(publish), "ipc://%s/events", directory);
 	snprintf(snapshot, sizeof(snapshot), "ipc://%s/snapshot", directory);
 	reader = fork();
 	if (reader == 0)
-		subscribe(publish);
+		subscribe(publish, told[1]);
 	publisher = tenant_tag_publisher_create(registry, tenant_tag_identity_create(), &options);
-	sleep(1); /* the subscription arrives */
+	if (poll(&subscribed, 1, SUBSCRIBE_MS) != 1)
+	{
+		fprintf(stderr, "bench_hook: the subscriber heard nothing\n");
+		kill(reader, SIGKILL);
+		exit(1);
+	}
 	measure(&listener->listener, setups, rate);
 	registry->get_stats(registry, &stats);
 	printf(",\"events\":%llu,\"dropped\":%llu}\n", (unsigned long long)stats.seq,

@@ -249,7 +249,7 @@ static void on_snapshot_end(void *user)
 	struct daemon *daemon = user;
 	struct event resynced = { .type = EVENT_RESYNCED };
 
-	model_snapshot_end(&daemon->model);
+	model_snapshot_end(&daemon->model, SIZE_MAX);
 	daemon->addresses_changed = true;
 	/* Should the kernel refuse the elements, steering holds the lease back until it takes them.
 	 */

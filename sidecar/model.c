@@ -27,13 +27,15 @@ struct tenant *model_find_tenant(struct model *model, const char *name)
 struct tenant *model_tenant(struct model *model, const char *name)
 {
 	struct tenant *tenant = model_find_tenant(model, name);
+	size_t len;
 
 	if (tenant)
 		return tenant;
-	tenant = calloc(1, sizeof(*tenant));
+	len = strnlen(name, TENANT_NAME_MAX);
+	tenant = calloc(1, sizeof(*tenant) + len + 1);
 	if (!tenant)
 		return NULL;
-	strncpy(tenant->name, name, TENANT_NAME_MAX);
+	memcpy(tenant->name, name, len);
 	HASH_ADD_STR(model->tenants, name, tenant);
 	return tenant;
 }
@@ -125,14 +127,23 @@ static void unlink_tenant(struct model *model, struct child_sa *child)
 	model_touch(model, tenant);
 }
 
+/* Most child SAs have a text or two that say nothing: these share one. */
+static char nothing[] = "";
+
+static void free_text(char *text)
+{
+	if (text != nothing)
+		free(text);
+}
+
 static void free_texts(struct child_sa *child)
 {
-	free(child->identity);
-	free(child->identity_source);
-	free(child->connection);
-	free(child->name);
-	free(child->remote_host);
-	free(child->reason);
+	free_text(child->identity);
+	free_text(child->identity_source);
+	free_text(child->connection);
+	free_text(child->name);
+	free_text(child->remote_host);
+	free_text(child->reason);
 	free(child->ranges);
 }
 
@@ -141,6 +152,8 @@ static void remove_child(struct model *model, struct child_sa *child)
 	uint32_t spi = child->spi_in;
 
 	model->call.leaving(model->user, child);
+	if (model->sweep == child)
+		model->sweep = child->hh.next;
 	HASH_DELETE(hh, model->children, child);
 	unlink_ike(model, child);
 	unlink_spi(model, child);
@@ -158,10 +171,10 @@ static int set_text(char **text, const char *value)
 
 	if ((*text && !value) || (*text && value && !strcmp(*text, value)))
 		return 0;
-	copy = strdup(value ? value : "");
+	copy = value && *value ? strdup(value) : nothing;
 	if (!copy)
 		return -ENOMEM;
-	free(*text);
+	free_text(*text);
 	*text = copy;
 	return 0;
 }
@@ -393,21 +406,29 @@ void model_snapshot_begin(struct model *model)
 {
 	model->round++;
 	model->incomplete = false;
+	model->sweeping = false;
+	model->sweep = NULL;
 }
 
-void model_snapshot_end(struct model *model)
+bool model_snapshot_end(struct model *model, size_t limit)
 {
-	struct child_sa *child, *next;
+	struct child_sa *child;
 
-	HASH_ITER(hh, model->children, child, next)
+	if (!model->sweeping)
+		model->sweep = model->children;
+	while ((child = model->sweep) && limit--) {
+		model->sweep = child->hh.next;
 		if (child->snapshot_round != model->round)
 			remove_child(model, child);
+	}
+	model->sweeping = model->sweep != NULL;
+	return model->sweeping;
 }
 
 void model_clear(struct model *model)
 {
 	model_snapshot_begin(model);
-	model_snapshot_end(model);
+	model_snapshot_end(model, SIZE_MAX);
 }
 
 void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile, int64_t until)

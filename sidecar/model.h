@@ -47,7 +47,7 @@ struct child_sa {
 	bool up;
 	bool steered; /* wanted in the kernel for at least one profile */
 	struct tenant *tenant;
-	/* texts of the last event, owned; never NULL */
+	/* texts of the last event, owned unless empty; never NULL */
 	char *identity, *identity_source, *connection, *name, *remote_host, *reason;
 	struct address_range *ranges;
 	unsigned range_count;
@@ -63,7 +63,6 @@ struct child_sa {
 };
 
 struct tenant {
-	char name[TENANT_NAME_MAX + 1]; /* "": all unidentified peers; never exempt */
 	struct child_sa *children;
 	size_t child_count;
 	int64_t exempt_until[SETTINGS_PROFILES_MAX];
@@ -76,6 +75,7 @@ struct tenant {
 	struct tenant *touched_next;
 	bool touched;
 	UT_hash_handle hh;
+	char name[]; /* "": all unidentified peers; never exempt */
 };
 
 struct model_callbacks {
@@ -95,6 +95,8 @@ struct model {
 	uint64_t refused; /* child SAs beyond max */
 	bool incomplete;  /* some were refused since the last snapshot began */
 	uint32_t round;
+	bool sweeping;
+	struct child_sa *sweep; /* next to look at; NULL: from the first */
 	struct model_callbacks call;
 	void *user;
 };
@@ -106,9 +108,13 @@ void model_done(struct model *model);
 /* Apply a child or ike event. 0, -ENOSPC beyond max, -ENOMEM. Applying one twice is harmless. */
 int model_apply(struct model *model, const struct event *ev);
 
-/* A snapshot: begin, model_apply for each record, end. What was not named in between is gone. */
+/*
+ * A snapshot: begin, model_apply for each record, end. What was not named in between is gone: end
+ * looks at `limit` child SAs, drops these and returns whether there are more to look at; call it
+ * again. Events may come in between, and a new snapshot may begin.
+ */
 void model_snapshot_begin(struct model *model);
-void model_snapshot_end(struct model *model);
+bool model_snapshot_end(struct model *model, size_t limit);
 
 /* Forget every child SA (tenants with exceptions stay). */
 void model_clear(struct model *model);

@@ -153,9 +153,45 @@ static void test_snapshot_removes_what_it_does_not_name(void **state)
 	apply(EVENT_CHILD_UP, "acme", 1, 2, 0xc2);
 	model_snapshot_begin(&model);
 	apply(EVENT_CHILD_UP, "acme", 1, 2, 0xc2);
-	model_snapshot_end(&model);
+	assert_false(model_snapshot_end(&model, SIZE_MAX));
 	assert_null(find(0xc1));
 	assert_non_null(find(0xc2));
+}
+
+static void test_a_snapshot_ends_in_steps(void **state)
+{
+	(void)state;
+	for (uint32_t i = 1; i <= 4; i++)
+		apply(EVENT_CHILD_UP, "acme", i, i, 0xc0 + i);
+	model_snapshot_begin(&model);
+	apply(EVENT_CHILD_UP, "acme", 4, 4, 0xc4);
+	assert_true(model_snapshot_end(&model, 1));
+	assert_null(find(0xc1));
+	assert_non_null(find(0xc2));
+	/* what happens in between: the next one ends, another one comes, a third is heard of */
+	apply(EVENT_CHILD_DOWN, "acme", 2, 2, 0xc2);
+	apply(EVENT_CHILD_UP, "acme", 5, 5, 0xc5);
+	apply(EVENT_CHILD_UP, "acme", 3, 3, 0xc3);
+	while (model_snapshot_end(&model, 1))
+		continue;
+	assert_non_null(find(0xc3));
+	assert_non_null(find(0xc4));
+	assert_non_null(find(0xc5));
+	assert_int_equal(model.child_count, 3);
+}
+
+static void test_a_new_snapshot_begins_before_the_last_has_ended(void **state)
+{
+	(void)state;
+	for (uint32_t i = 1; i <= 3; i++)
+		apply(EVENT_CHILD_UP, "acme", i, i, 0xc0 + i);
+	model_snapshot_begin(&model);
+	assert_true(model_snapshot_end(&model, 1));
+	model_snapshot_begin(&model);
+	apply(EVENT_CHILD_UP, "acme", 2, 2, 0xc2);
+	assert_false(model_snapshot_end(&model, SIZE_MAX));
+	assert_non_null(find(0xc2));
+	assert_int_equal(model.child_count, 1);
 }
 
 static void test_beyond_the_limit_is_unknown(void **state)
@@ -245,6 +281,8 @@ int main(void)
 		TEST(test_ike_rekey_moves_all_its_children),
 		TEST(test_a_child_may_change_its_tenant),
 		TEST(test_snapshot_removes_what_it_does_not_name),
+		TEST(test_a_snapshot_ends_in_steps),
+		TEST(test_a_new_snapshot_begins_before_the_last_has_ended),
 		TEST(test_beyond_the_limit_is_unknown),
 		TEST(test_tenants_go_when_nobody_needs_them),
 		TEST(test_traffic_selectors),

@@ -111,6 +111,11 @@ struct private_tenant_tag_registry_t {
 	uint64_t dropped;
 
 	/**
+	 * The publisher looks for changes by itself
+	 */
+	bool attending;
+
+	/**
 	 * Event file descriptor to wake the publisher
 	 */
 	int fd;
@@ -200,7 +205,7 @@ static bool enqueue(private_tenant_tag_registry_t *this,
 	}
 	tenant_tag_sa_get_ref(change->sa);
 	this->queue[(this->head + this->queued) % this->size] = *change;
-	return this->queued++ == 0;
+	return this->queued++ == 0 && !this->attending;
 }
 
 METHOD(tenant_tag_registry_t, wake, void,
@@ -448,6 +453,18 @@ METHOD(tenant_tag_registry_t, get_stats, void,
 	this->mutex->unlock(this->mutex);
 }
 
+METHOD(tenant_tag_registry_t, pending, bool,
+	private_tenant_tag_registry_t *this, bool attending)
+{
+	bool pending;
+
+	this->mutex->lock(this->mutex);
+	this->attending = attending;
+	pending = this->queued > 0;
+	this->mutex->unlock(this->mutex);
+	return pending;
+}
+
 METHOD(tenant_tag_registry_t, get_fd, int,
 	private_tenant_tag_registry_t *this)
 {
@@ -501,6 +518,7 @@ tenant_tag_registry_t *tenant_tag_registry_create(u_int queue)
 			.dequeue = _dequeue,
 			.get_page = _get_page,
 			.get_stats = _get_stats,
+			.pending = _pending,
 			.get_fd = _get_fd,
 			.wake = _wake,
 			.acknowledge = _acknowledge,

@@ -168,8 +168,20 @@ struct tenant_tag_registry_t {
 	void (*get_stats)(tenant_tag_registry_t *this, tenant_tag_stats_t *stats);
 
 	/**
+	 * Check if there are changes in the queue, and say who looks for the next
+	 * ones: as long as the caller does so itself, the file descriptor does not
+	 * get readable for them.  Waking a thread on an idle CPU is most of what
+	 * putting a change costs, see tenant_tag_publisher.c.
+	 *
+	 * @param attending		TRUE if the caller will look again soon
+	 * @return				TRUE if there are changes
+	 */
+	bool (*pending)(tenant_tag_registry_t *this, bool attending);
+
+	/**
 	 * Get a file descriptor that gets readable when the queue is no longer
-	 * empty, or wake() was called; acknowledge() makes it unreadable.
+	 * empty and nobody is attending, or wake() was called; acknowledge() makes
+	 * it unreadable.
 	 *
 	 * @return				file descriptor
 	 */

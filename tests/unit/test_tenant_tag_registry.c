@@ -172,6 +172,23 @@ static void test_wakes_once_per_batch(void **state)
 	reg->destroy(reg);
 }
 
+static void test_does_not_wake_who_attends(void **state)
+{
+	tenant_tag_registry_t *reg = tenant_tag_registry_create(4);
+
+	assert_false(reg->pending(reg, TRUE));
+	reg->put(reg, make_sa(1, 1), EVENT_CHILD_UP, 0, 0);
+	assert_false(is_readable(reg));
+	/* what came meanwhile is seen by who wants to sleep */
+	assert_true(reg->pending(reg, FALSE));
+	expect(reg, EVENT_CHILD_UP, 1);
+	assert_false(reg->pending(reg, FALSE));
+	reg->put(reg, make_sa(2, 1), EVENT_CHILD_UP, 0, 0);
+	assert_true(is_readable(reg));
+	expect(reg, EVENT_CHILD_UP, 2);
+	reg->destroy(reg);
+}
+
 static void test_repeat(void **state)
 {
 	tenant_tag_registry_t *reg = tenant_tag_registry_create(16);
@@ -289,6 +306,7 @@ int main(void)
 		cmocka_unit_test(test_update),
 		cmocka_unit_test(test_full_queue_drops_and_counts),
 		cmocka_unit_test(test_wakes_once_per_batch),
+		cmocka_unit_test(test_does_not_wake_who_attends),
 		cmocka_unit_test(test_repeat),
 		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_slots_are_reused),

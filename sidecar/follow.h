@@ -22,7 +22,7 @@
 #include "settings.h"
 
 #define FOLLOW_HWM 10000
-#define FOLLOW_BUDGET 500
+#define FOLLOW_BUDGET 200
 /* A page that takes longer is asked for again, on a fresh socket. */
 #define FOLLOW_PAGE_TIMEOUT_US 2000000
 /* After something unreadable, so long passes before the next try: it may be unreadable again. */

@@ -11,8 +11,8 @@
 
 /* Rules and routes are looked at every n-th tick: nobody but an admin removes them. */
 #define ROUTE_TICKS 2
-/* Batches with grants in one flush; about a millisecond each. */
-#define GRANT_BATCHES 2
+/* Batches with grants in one flush; about a millisecond. */
+#define GRANT_BATCHES 1
 /* After elements were read back, at least so many ticks pass before they are again. */
 #define OBSERVE_TICKS 10
 

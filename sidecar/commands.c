@@ -37,12 +37,12 @@ static void write_publisher(struct daemon *daemon, struct json_writer *w)
 static void write_counters(struct daemon *daemon, struct json_writer *w)
 {
 	const struct follow_status follow = follow_status(daemon->follow);
-	const struct steering_counters steering = steering_counters(daemon->steering);
-	const struct conntrack_counters conntrack = conntrack_counters(daemon->conntrack);
+	const struct steering_counters steering = steering_counters(daemon->core.steering);
+	const struct conntrack_counters conntrack = conntrack_counters(daemon->core.conntrack);
 	const struct control_counters control = control_counters(daemon->control);
 	struct nft_counters packets = { 0 };
 
-	steering_packet_counters(daemon->steering, &packets);
+	steering_packet_counters(daemon->core.steering, &packets);
 	const struct {
 		const char *name;
 		uint64_t value;
@@ -53,7 +53,7 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 		{ "events", follow.events },
 		{ "events_unreadable", follow.unreadable },
 		{ "events_dropped_by_publisher", follow.publisher_dropped },
-		{ "child_sas_refused", daemon->model.refused },
+		{ "child_sas_refused", daemon->core.model.refused },
 		{ "kernel_commits", steering.commits },
 		{ "kernel_failures", steering.failures },
 		{ "kernel_repairs", steering.repairs },
@@ -79,36 +79,36 @@ static void write_totals(struct daemon *daemon, struct json_writer *w)
 	size_t tenants = 0, steered = 0, conflicts = 0;
 	const struct tenant *tenant;
 
-	for (tenant = daemon->model.tenants; tenant; tenant = tenant->hh.next) {
+	for (tenant = daemon->core.model.tenants; tenant; tenant = tenant->hh.next) {
 		tenants += tenant->child_count && *tenant->name;
 		steered += tenant->steered;
 		conflicts += tenant->conflict;
 	}
-	json_uint(w, "child_sas", daemon->model.child_count);
+	json_uint(w, "child_sas", daemon->core.model.child_count);
 	json_uint(w, "tenants", tenants);
 	json_uint(w, "exempt_child_sas", steered);
 	json_uint(w, "conflicts", conflicts);
-	json_uint(w, "exceptions", exceptions_count(daemon->exceptions));
+	json_uint(w, "exceptions", exceptions_count(daemon->core.exceptions));
 }
 
 static int do_status(void *user, const struct control_caller *caller, yajl_val request,
 		     struct json_writer *w, char error[CONTROL_ERROR_MAX])
 {
 	struct daemon *daemon = user;
-	const char *reason, *store = exceptions_store_error(daemon->exceptions);
-	bool active = steering_active(daemon->steering, &reason);
+	const char *reason, *store = exceptions_store_error(daemon->core.exceptions);
+	bool active = steering_active(daemon->core.steering, &reason);
 
 	(void)caller;
 	(void)request;
 	(void)error;
 	json_object_begin(w, "status");
 	json_string(w, "version", PACKAGE_VERSION);
-	json_string(w, "mode", mode_name(steering_mode(daemon->steering)));
+	json_string(w, "mode", mode_name(steering_mode(daemon->core.steering)));
 	json_string(w, "state", active ? "steering" : "enforcing");
-	json_string(w, "reason", active ? daemon->plan_problem : reason);
+	json_string(w, "reason", active ? daemon->core.plan_problem : reason);
 	write_publisher(daemon, w);
 	write_totals(daemon, w);
-	json_int(w, "lease_ms", daemon->settings->lease_ms);
+	json_int(w, "lease_ms", daemon->core.settings->lease_ms);
 	json_object_begin(w, "store");
 	json_bool(w, "ok", !store);
 	json_string(w, "error", store);
@@ -175,9 +175,9 @@ static void write_tenant(struct daemon *daemon, struct json_writer *w, const str
 	json_string(w, "tenant", *tenant->name ? tenant->name : NULL);
 	json_uint(w, "child_sas", tenant->child_count);
 	json_array_begin(w, "profiles");
-	for (unsigned p = 0; p < daemon->settings->profile_count; p++)
+	for (unsigned p = 0; p < daemon->core.settings->profile_count; p++)
 		if (tenant->exempt_until[p])
-			json_string(w, NULL, daemon->settings->profiles[p].name);
+			json_string(w, NULL, daemon->core.settings->profiles[p].name);
 	json_array_end(w);
 	json_string(w, "steering",
 		    tenant->conflict  ? "conflict"
@@ -199,7 +199,7 @@ static int do_tenants(void *user, const struct control_caller *caller, yajl_val 
 	(void)request;
 	(void)error;
 	json_array_begin(w, "tenants");
-	for (tenant = daemon->model.tenants; tenant; tenant = tenant->hh.next)
+	for (tenant = daemon->core.model.tenants; tenant; tenant = tenant->hh.next)
 		write_tenant(daemon, w, tenant);
 	json_array_end(w);
 	return 0;
@@ -254,11 +254,12 @@ static int do_exceptions(void *user, const struct control_caller *caller, yajl_v
 
 	(void)caller;
 	json_array_begin(w, "exceptions");
-	r = exceptions_each(daemon->exceptions, control_bool(request, "all"), write_exception, w);
+	r = exceptions_each(daemon->core.exceptions, control_bool(request, "all"), write_exception,
+			    w);
 	json_array_end(w);
 	if (r < 0)
 		snprintf(error, CONTROL_ERROR_MAX, "%s",
-			 exceptions_store_error(daemon->exceptions));
+			 exceptions_store_error(daemon->core.exceptions));
 	return r;
 }
 
@@ -269,7 +270,7 @@ static void write_profile(struct daemon *daemon, struct json_writer *w,
 
 	json_object_begin(w, NULL);
 	json_string(w, "profile", profile->name);
-	json_string(w, "path", daemon->settings->paths[profile->path].name);
+	json_string(w, "path", daemon->core.settings->paths[profile->path].name);
 	json_array_begin(w, "services");
 	for (unsigned i = 0; i < profile->service_count; i++) {
 		snprintf(service, sizeof(service), "%s/%u",
@@ -294,8 +295,8 @@ static int do_profiles(void *user, const struct control_caller *caller, yajl_val
 	(void)request;
 	(void)error;
 	json_array_begin(w, "profiles");
-	for (unsigned p = 0; p < daemon->settings->profile_count; p++)
-		write_profile(daemon, w, &daemon->settings->profiles[p]);
+	for (unsigned p = 0; p < daemon->core.settings->profile_count; p++)
+		write_profile(daemon, w, &daemon->core.settings->profiles[p]);
 	json_array_end(w);
 	return 0;
 }
@@ -347,12 +348,13 @@ static int read_grant(yajl_val request, struct exception *ret, char error[CONTRO
 
 static void publish_grant(struct daemon *daemon, const struct exception *exception)
 {
-	const int profile = settings_profile_index(daemon->settings, exception->profile);
+	const int profile = settings_profile_index(daemon->core.settings, exception->profile);
 	const struct event ev = {
 		.type = EVENT_EXCEPTION_GRANTED,
 		.tenant = exception->tenant,
 		.profile = exception->profile,
-		.path = daemon->settings->paths[daemon->settings->profiles[profile].path].name,
+		.path = daemon->core.settings->paths[daemon->core.settings->profiles[profile].path]
+				.name,
 		.actor = exception->granted_by,
 		.change_request = exception->change_request,
 		.accepted_by = exception->accepted_by,
@@ -360,7 +362,7 @@ static void publish_grant(struct daemon *daemon, const struct exception *excepti
 		.exception_id = exception->id,
 	};
 
-	stream_publish(daemon->stream, &ev);
+	stream_publish(daemon->core.stream, &ev);
 }
 
 /* The tenant's own words, in a sentence an operator can act on. */
@@ -372,7 +374,7 @@ static const char *grant_message(struct daemon *daemon, const struct tenant *ten
 		return "This tenant is not connected now and may never have been: check the name. "
 		       "The "
 		       "exception takes effect when it connects.";
-	if (!steering_active(daemon->steering, &reason))
+	if (!steering_active(daemon->core.steering, &reason))
 		return "Granted, but nothing is steered now; see steerctl status.";
 	if (tenant->conflict)
 		return "Granted, but another tenant uses the same address: both are enforced.";
@@ -392,17 +394,17 @@ static int do_grant(void *user, const struct control_caller *caller, yajl_val re
 	if (r < 0)
 		return r;
 	snprintf(exception.granted_by, sizeof(exception.granted_by), "%s", caller->name);
-	r = exceptions_grant(daemon->exceptions, &exception, &why);
+	r = exceptions_grant(daemon->core.exceptions, &exception, &why);
 	if (r < 0) {
 		snprintf(error, CONTROL_ERROR_MAX, "%s: %s", exception.tenant, why);
 		return r;
 	}
 	publish_grant(daemon, &exception);
-	daemon_settle(daemon);
+	core_settle(&daemon->core);
 	log_info("exceptions", "%llu: \"%s\" granted to \"%s\" by %s",
 		 (unsigned long long)exception.id, exception.profile, exception.tenant,
 		 caller->name);
-	tenant = model_find_tenant(&daemon->model, exception.tenant);
+	tenant = model_find_tenant(&daemon->core.model, exception.tenant);
 	json_object_begin(w, "exception");
 	write_exception_members(w, &exception);
 	json_object_end(w);
@@ -422,7 +424,7 @@ static void publish_revocation(struct daemon *daemon, const char *tenant,
 				  .actor = actor,
 				  .exception_id = revoked->id };
 
-	stream_publish(daemon->stream, &ev);
+	stream_publish(daemon->core.stream, &ev);
 }
 
 static const char *revoke_message(int kernel, int disk)
@@ -452,7 +454,7 @@ static int do_revoke(void *user, const struct control_caller *caller, yajl_val r
 		return refuse(error, "tenant: expected a tenant name");
 	if (!reason || !*reason || strlen(reason) >= STORE_TEXT_MAX)
 		return refuse(error, "reason: expected 1 to 255 bytes");
-	count = exceptions_revoke(daemon->exceptions, tenant, profile, caller->name, reason,
+	count = exceptions_revoke(daemon->core.exceptions, tenant, profile, caller->name, reason,
 				  revoked);
 	if (!count)
 		return refuse(error,
@@ -461,8 +463,8 @@ static int do_revoke(void *user, const struct control_caller *caller, yajl_val r
 				      : "the tenant has no active exception; steerctl exceptions "
 					"lists them");
 	/* The kernel first: a disk may take milliseconds, or not answer at all. */
-	kernel = daemon_settle(daemon);
-	disk = exceptions_settle(daemon->exceptions);
+	kernel = core_settle(&daemon->core);
+	disk = exceptions_settle(daemon->core.exceptions);
 	json_array_begin(w, "revoked");
 	for (unsigned i = 0; i < count; i++) {
 		json_object_begin(w, NULL);
@@ -487,7 +489,8 @@ static int do_events(void *user, const struct control_caller *caller, yajl_val r
 	(void)caller;
 	if (since < 0)
 		return refuse(error, "since: expected a seq, 0 or greater");
-	stream_write_since(daemon->stream, (uint64_t)since, control_string(request, "tenant"), w);
+	stream_write_since(daemon->core.stream, (uint64_t)since, control_string(request, "tenant"),
+			   w);
 	return 0;
 }
 
@@ -501,11 +504,11 @@ static int do_stream(void *user, const struct control_caller *caller, yajl_val r
 	(void)error;
 	json_object_begin(w, "stream");
 	json_array_begin(w, "endpoints");
-	for (unsigned i = 0; i < daemon->settings->bind_count; i++)
-		json_string(w, NULL, daemon->settings->bind[i]);
+	for (unsigned i = 0; i < daemon->core.settings->bind_count; i++)
+		json_string(w, NULL, daemon->core.settings->bind[i]);
 	json_array_end(w);
-	json_string(w, "epoch", stream_epoch(daemon->stream));
-	json_uint(w, "seq", stream_seq(daemon->stream));
+	json_string(w, "epoch", stream_epoch(daemon->core.stream));
+	json_uint(w, "seq", stream_seq(daemon->core.stream));
 	json_object_end(w);
 	return 0;
 }

@@ -64,7 +64,7 @@ static const struct child_sa *find_by_address(struct daemon *daemon, const struc
 {
 	const struct child_sa *child;
 
-	for (child = daemon->model.children; child; child = child->hh.next)
+	for (child = daemon->core.model.children; child; child = child->hh.next)
 		for (unsigned i = 0; i < child->range_count; i++)
 			if (model_range_holds(&child->ranges[i], address))
 				return child;
@@ -84,7 +84,7 @@ static int read_subject(struct question *q, const char *subject, char error[CONT
 	q->address.family = AF_UNSPEC;
 	if (!tenant_name_valid(subject))
 		return refuse(error, "subject: expected a tenant name or an inner address");
-	q->tenant = model_find_tenant(&q->daemon->model, subject);
+	q->tenant = model_find_tenant(&q->daemon->core.model, subject);
 	return 0;
 }
 
@@ -120,7 +120,7 @@ static bool serves(const struct profile *profile, const struct question *q)
 /* The profile by which the flow could bypass, or -1. */
 static int find_profile(const struct question *q)
 {
-	const struct settings *settings = q->daemon->settings;
+	const struct settings *settings = q->daemon->core.settings;
 
 	for (unsigned p = 0; q->tenant && p < settings->profile_count; p++)
 		if (q->tenant->exempt_until[p] && serves(&settings->profiles[p], q))
@@ -147,7 +147,7 @@ static void explain_tenant(struct question *q)
 
 static void explain_exception(struct question *q, int profile)
 {
-	const struct settings *settings = q->daemon->settings;
+	const struct settings *settings = q->daemon->core.settings;
 
 	if (profile >= 0)
 		reason(q, true, "an exception for profile %s is active, path %s",
@@ -164,14 +164,14 @@ static void explain_steering(struct question *q, int profile)
 {
 	const char *why;
 
-	if (!steering_active(q->daemon->steering, &why)) {
+	if (!steering_active(q->daemon->core.steering, &why)) {
 		reason(q, false, "steerd enforces for everybody: %s", why);
 		return;
 	}
-	if (q->daemon->plan_problem)
-		reason(q, false, "steerd enforces for everybody: %s", q->daemon->plan_problem);
+	if (q->daemon->core.plan_problem)
+		reason(q, false, "steerd enforces for everybody: %s", q->daemon->core.plan_problem);
 	if (profile >= 0) {
-		int left = steering_lease_remaining(q->daemon->steering, (unsigned)profile);
+		int left = steering_lease_remaining(q->daemon->core.steering, (unsigned)profile);
 
 		reason(q, left > 0, "the kernel holds the lease for another %d ms",
 		       left > 0 ? left : 0);
@@ -181,7 +181,7 @@ static void explain_steering(struct question *q, int profile)
 static void explain_child(struct question *q, const struct child_sa *child, int profile)
 {
 	struct element_key key = plan_sa_key((unsigned)profile, child->spi_in);
-	int found = steering_has_element(q->daemon->steering, &key);
+	int found = steering_has_element(q->daemon->core.steering, &key);
 
 	reason(q, found == 1, "child SA %s, inbound SPI %08x: %s in the kernel's set", child->name,
 	       child->spi_in, found == 1 ? "is" : "is not");
@@ -195,7 +195,7 @@ static void explain_kernel(struct question *q, int profile)
 		reason(q, false, "another tenant uses an address of this one, both are enforced");
 	if (profile < 0)
 		return;
-	if (steering_mode(q->daemon->steering) == STEERING_SA)
+	if (steering_mode(q->daemon->core.steering) == STEERING_SA)
 		explain_child(q, q->child ? q->child : q->tenant->children, profile);
 	else
 		reason(q, q->child ? q->child->steered : q->tenant->steered > 0,

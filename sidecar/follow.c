@@ -6,39 +6,19 @@
 #include <string.h>
 #include <zmq.h>
 
-#include "clock.h"
-#include "log.h"
 #include "snapshot.h"
 
-#define TICK_US 250000
 #define RECONNECT_MS 50
-
-enum state { WAITING, SNAPSHOT, LIVE };
 
 struct follow {
 	const struct settings *settings;
-	struct follow_callbacks call;
-	void *user;
+	struct follow_state state;
 	void *zmq;
 	void *sub, *dealer;
 	sd_event *loop;
 	sd_event_source *sub_io, *dealer_io, *ready, *tick;
-	enum state state;
-	bool contact;    /* heard within lost_after */
-	bool retry;      /* a snapshot is wanted, at retry_us */
-	bool stale_told; /* FOLLOW_DOUBT_STALE, since the last snapshot */
-	uint64_t heard_us, asked_us, retry_us;
-	uint64_t doubt_us; /* since when the state is not certain; 0: it is */
-	uint64_t cursor;   /* asked for */
-	struct follow_status status;
-	struct log_limit unreadable_limit;
 	struct event_decoded decoded;
 };
-
-static uint64_t monotonic_us(void)
-{
-	return (uint64_t)clock_monotonic_us();
-}
 
 static bool readable(void *socket)
 {
@@ -57,7 +37,7 @@ static int on_prepare(sd_event_source *source, void *user)
 {
 	struct follow *follow = user;
 	bool work = readable(follow->dealer) ||
-		    (follow->state != SNAPSHOT && readable(follow->sub));
+		    (follow->state.phase != FOLLOW_SNAPSHOT && readable(follow->sub));
 
 	(void)source;
 	return sd_event_source_set_enabled(follow->ready, work ? SD_EVENT_ON : SD_EVENT_OFF);
@@ -106,17 +86,19 @@ static int connect_socket(struct follow *follow, int type, const char *endpoint,
 	return 0;
 }
 
-static void close_dealer(struct follow *follow)
+static void close_dealer(void *user)
 {
+	struct follow *follow = user;
+
 	follow->dealer_io = sd_event_source_disable_unref(follow->dealer_io);
 	if (follow->dealer)
 		zmq_close(follow->dealer);
 	follow->dealer = NULL;
 }
 
-/* A fresh socket for each snapshot: a late answer to an old question cannot be taken for it. */
-static int open_dealer(struct follow *follow)
+static int open_dealer(void *user)
 {
+	struct follow *follow = user;
 	int r;
 
 	close_dealer(follow);
@@ -128,90 +110,32 @@ static int open_dealer(struct follow *follow)
 	return r;
 }
 
-static void ask_page(struct follow *follow)
+static void ask_page(void *user, uint64_t cursor)
 {
+	struct follow *follow = user;
 	char request[SNAPSHOT_REQUEST_MAX];
-	size_t len = snapshot_request_encode(follow->cursor, request, sizeof(request));
+	size_t len = snapshot_request_encode(cursor, request, sizeof(request));
 
-	follow->asked_us = monotonic_us();
 	zmq_send(follow->dealer, request, len, ZMQ_DONTWAIT);
 }
 
-static void begin_snapshot(struct follow *follow)
+static bool unread(void *user)
 {
-	int r = open_dealer(follow);
+	struct follow *follow = user;
 
-	if (r < 0) {
-		log_error("follow", "cannot ask for a snapshot: %s", strerror(-r));
-		follow->state = WAITING;
-		return;
-	}
-	follow->state = SNAPSHOT;
-	follow->retry = false;
-	follow->cursor = 0;
-	follow->status.resyncs++;
-	ask_page(follow);
+	return readable(follow->sub);
 }
+
+static const struct follow_transport transport = {
+	.connect = open_dealer,
+	.ask = ask_page,
+	.disconnect = close_dealer,
+	.unread = unread,
+};
 
 void follow_resync(struct follow *follow)
 {
-	if (follow->contact)
-		begin_snapshot(follow);
-}
-
-static void note_doubt(struct follow *follow, enum follow_doubt doubt)
-{
-	if (!follow->doubt_us)
-		follow->doubt_us = monotonic_us();
-	follow->call.doubt(follow->user, doubt);
-}
-
-static void doubt(struct follow *follow, enum follow_doubt doubt)
-{
-	follow->status.gaps += doubt == FOLLOW_DOUBT_GAP;
-	note_doubt(follow, doubt);
-	if (doubt != FOLLOW_DOUBT_LOST)
-		begin_snapshot(follow);
-}
-
-/* What could not be read may have been anything, so it counts as missed. */
-static void unreadable(struct follow *follow, const char *what)
-{
-	follow->status.unreadable++;
-	log_limited(&follow->unreadable_limit, LOG_LEVEL_WARNING, "follow",
-		    "charon's plugin sent something unreadable (%s), resynchronising", what);
-	follow->state = WAITING;
-	follow->retry = true;
-	follow->retry_us = monotonic_us() + FOLLOW_RETRY_US;
-	close_dealer(follow);
-	note_doubt(follow, FOLLOW_DOUBT_GAP);
-}
-
-static void take_heartbeat(struct follow *follow, const struct event *ev)
-{
-	follow->status.publisher_dropped = ev->dropped;
-	if (ev->seq > follow->status.seq)
-		doubt(follow, FOLLOW_DOUBT_GAP);
-}
-
-static void take_event(struct follow *follow, const struct event *ev)
-{
-	if (follow->state == WAITING) {
-		if (!follow->retry)
-			begin_snapshot(follow);
-		return;
-	}
-	if (strcmp(ev->epoch, follow->status.epoch)) {
-		doubt(follow, FOLLOW_DOUBT_EPOCH);
-	} else if (ev->type == EVENT_HEARTBEAT) {
-		take_heartbeat(follow, ev);
-	} else if (ev->seq > follow->status.seq + 1) {
-		doubt(follow, FOLLOW_DOUBT_GAP);
-	} else if (ev->seq == follow->status.seq + 1) {
-		follow->status.seq = ev->seq;
-		follow->status.events++;
-		follow->call.event(follow->user, ev);
-	}
+	follow_state_resync(&follow->state);
 }
 
 static bool more_frames(void *socket)
@@ -226,12 +150,6 @@ static void drop_rest(void *socket)
 {
 	while (more_frames(socket))
 		zmq_recv(socket, NULL, 0, ZMQ_DONTWAIT);
-}
-
-static void heard(struct follow *follow)
-{
-	follow->heard_us = monotonic_us();
-	follow->contact = true;
 }
 
 /* Returns whether there was a message. */
@@ -251,23 +169,11 @@ static bool read_sub(struct follow *follow)
 				 &error);
 	drop_rest(follow->sub);
 	zmq_msg_close(&message);
-	heard(follow);
 	if (r < 0)
-		unreadable(follow, error);
+		follow_state_unreadable(&follow->state, error);
 	else
-		take_event(follow, &follow->decoded.ev);
+		follow_state_event(&follow->state, &follow->decoded.ev);
 	return true;
-}
-
-static int take_header(struct follow *follow, const struct snapshot_header *header)
-{
-	if (follow->cursor == 0) {
-		memcpy(follow->status.epoch, header->epoch, sizeof(follow->status.epoch));
-		follow->status.seq = header->seq;
-		follow->call.snapshot_begin(follow->user, header->userspace_esp);
-		return 0;
-	}
-	return strcmp(follow->status.epoch, header->epoch) ? -ESTALE : 0;
 }
 
 static int read_record(struct follow *follow)
@@ -283,10 +189,8 @@ static int read_record(struct follow *follow)
 		r = event_decode(zmq_msg_data(&message), zmq_msg_size(&message), &follow->decoded,
 				 &error);
 	zmq_msg_close(&message);
-	if (r == 0 && !event_is_child(follow->decoded.ev.type))
-		r = -EINVAL;
 	if (r == 0)
-		follow->call.snapshot_record(follow->user, &follow->decoded.ev);
+		r = follow_state_page_record(&follow->state, &follow->decoded.ev);
 	return r;
 }
 
@@ -299,24 +203,12 @@ static int read_page(struct follow *follow, struct snapshot_header *ret_header)
 	if (len >= 0 && len <= (int)sizeof(text))
 		r = snapshot_header_decode(text, (size_t)len, ret_header);
 	if (r == 0)
-		r = take_header(follow, ret_header);
+		r = follow_state_page_header(&follow->state, ret_header);
 	while (r == 0 && more_frames(follow->dealer))
 		r = read_record(follow);
 	if (len >= 0)
 		drop_rest(follow->dealer);
-	/* A page that does not move on would be asked for for ever. */
-	if (r == 0 && ret_header->more && ret_header->cursor <= follow->cursor)
-		r = -EINVAL;
 	return r;
-}
-
-static void end_snapshot(struct follow *follow)
-{
-	follow->state = LIVE;
-	follow->doubt_us = 0;
-	follow->stale_told = false;
-	close_dealer(follow);
-	follow->call.snapshot_end(follow->user);
 }
 
 static bool read_dealer(struct follow *follow)
@@ -326,17 +218,7 @@ static bool read_dealer(struct follow *follow)
 
 	if (r == -EAGAIN)
 		return false;
-	heard(follow);
-	if (r == -ESTALE) {
-		begin_snapshot(follow);
-	} else if (r < 0) {
-		unreadable(follow, "a snapshot page");
-	} else if (header.more) {
-		follow->cursor = header.cursor;
-		ask_page(follow);
-	} else {
-		end_snapshot(follow);
-	}
+	follow_state_page_end(&follow->state, &header, r);
 	return true;
 }
 
@@ -348,65 +230,27 @@ static int on_ready(sd_event_source *source, void *user)
 
 	(void)source;
 	/* A page holds many records: one page is a turn of its own. */
-	if (follow->state == SNAPSHOT && follow->dealer)
+	if (follow->state.phase == FOLLOW_SNAPSHOT && follow->dealer)
 		any = read_dealer(follow);
-	while (follow->state != SNAPSHOT && budget-- && read_sub(follow))
+	while (follow->state.phase != FOLLOW_SNAPSHOT && budget-- && read_sub(follow))
 		any = true;
 	if (any)
-		follow->call.turn_end(follow->user);
+		follow->state.call->turn_end(follow->state.user);
 	return 0;
-}
-
-static void check_silence(struct follow *follow, uint64_t now)
-{
-	if (!follow->contact ||
-	    now - follow->heard_us <= (uint64_t)follow->settings->lost_after_ms * 1000)
-		return;
-	/* What waits unread in the socket was heard all the same; a stalled daemon is not a lost
-	 * publisher. */
-	if (follow->state != SNAPSHOT && readable(follow->sub))
-		return;
-	follow->contact = false;
-	follow->retry = false;
-	follow->state = WAITING;
-	close_dealer(follow);
-	doubt(follow, FOLLOW_DOUBT_LOST);
-}
-
-/* A publisher that talks but cannot be understood is as good as a silent one. */
-static void check_stale(struct follow *follow, uint64_t now)
-{
-	if (!follow->contact || !follow->doubt_us || follow->stale_told ||
-	    now - follow->doubt_us <= (uint64_t)follow->settings->lost_after_ms * 1000)
-		return;
-	follow->stale_told = true;
-	note_doubt(follow, FOLLOW_DOUBT_STALE);
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 {
 	struct follow *follow = user;
-	uint64_t now = monotonic_us();
 
-	check_silence(follow, now);
-	check_stale(follow, now);
-	if (follow->retry && now >= follow->retry_us)
-		begin_snapshot(follow);
-	if (follow->state == SNAPSHOT && now - follow->asked_us > FOLLOW_PAGE_TIMEOUT_US)
-		begin_snapshot(follow);
-	sd_event_source_set_time(source, usec + TICK_US);
+	follow_state_tick(&follow->state);
+	sd_event_source_set_time(source, usec + FOLLOW_TICK_US);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
 struct follow_status follow_status(const struct follow *follow)
 {
-	struct follow_status status = follow->status;
-
-	status.live = follow->state == LIVE;
-	status.heard = follow->contact;
-	status.silent_ms = follow->heard_us ? (int64_t)(monotonic_us() - follow->heard_us) / 1000
-					    : -1;
-	return status;
+	return follow_state_status(&follow->state);
 }
 
 void follow_close(struct follow *follow)
@@ -434,7 +278,7 @@ static int start(struct follow *follow)
 		r = watch(follow, follow->sub, &follow->sub_io);
 	if (r >= 0)
 		r = sd_event_add_time_relative(follow->loop, &follow->tick, CLOCK_MONOTONIC,
-					       TICK_US, 0, on_tick, follow);
+					       FOLLOW_TICK_US, 0, on_tick, follow);
 	return r;
 }
 
@@ -449,8 +293,8 @@ int follow_open(sd_event *loop, void *zmq_context, const struct settings *settin
 	follow->loop = loop;
 	follow->zmq = zmq_context;
 	follow->settings = settings;
-	follow->call = *callbacks;
-	follow->user = user;
+	follow_state_init(&follow->state, settings->lost_after_ms, callbacks, user, &transport,
+			  follow);
 	r = start(follow);
 	if (r < 0) {
 		follow_close(follow);

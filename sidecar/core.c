@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "clock.h"
+#include "log.h"
+#include "plan.h"
+
+#define TICK_MAX_MS 500
+#define TICK_MIN_MS 50
+/* The lease is renewed at least so many times before it runs out. */
+#define RENEWALS_PER_LEASE 6
+/* A store that refused is tried again after so many ticks. */
+#define SETTLE_TICKS 20
+
+static bool address_mode(const struct core *core)
+{
+	return steering_mode(core->steering) == STEERING_ADDRESS;
+}
+
+static void on_changed(void *user, uint32_t spi)
+{
+	struct core *core = user;
+
+	if (address_mode(core))
+		core->addresses_changed = true;
+	else
+		plan_spi(&core->model, core->elements, core->settings->profile_count, spi);
+}
+
+static void forget_range(struct core *core, const struct address_range *range)
+{
+	if (core->forget_count < CORE_FORGET_MAX)
+		core->forget[core->forget_count++] = *range;
+	else
+		core->forget_all = true;
+}
+
+/* After a rekey the new child SA carries on the flows of the old one. */
+static bool carried_on(struct core *core, const struct child_sa *child)
+{
+	const struct child_sa *other = model_find_ike(&core->model, child->ike_id);
+
+	for (; other; other = other->ike_next)
+		if (other != child && other->tenant == child->tenant &&
+		    other->range_count == child->range_count &&
+		    !memcmp(other->ranges, child->ranges,
+			    child->range_count * sizeof(*child->ranges)))
+			return true;
+	return false;
+}
+
+static void on_leaving(void *user, const struct child_sa *child)
+{
+	struct core *core = user;
+
+	if (!child->steered || !child->range_count || carried_on(core, child))
+		return;
+	for (unsigned i = 0; i < child->range_count; i++)
+		forget_range(core, &child->ranges[i]);
+}
+
+static void forget_tenant(struct core *core, const struct tenant *tenant)
+{
+	const struct child_sa *child;
+
+	DL_FOREACH2(tenant->children, child, tenant_next)
+	for (unsigned i = 0; i < child->range_count; i++)
+		forget_range(core, &child->ranges[i]);
+}
+
+static void publish_steering(struct core *core, const struct tenant *tenant)
+{
+	struct event ev = { .type = tenant->steered > tenant->reported ? EVENT_STEERING_APPLIED
+								       : EVENT_STEERING_WITHDRAWN,
+			    .tenant = tenant->name,
+			    .count = tenant->steered };
+
+	if (tenant->steered != tenant->reported)
+		stream_publish(core->stream, &ev);
+}
+
+static bool report_tenant(void *user, struct tenant *tenant)
+{
+	struct core *core = user;
+	const struct event conflict = {
+		.type = EVENT_TENANT_CONFLICT,
+		.tenant = *tenant->name ? tenant->name : NULL,
+		.reason = "another tenant uses an address of this one, enforcing for both",
+	};
+
+	/* Not before the kernel has it. */
+	if (core->grants_left && tenant->steered > tenant->reported)
+		return false;
+	publish_steering(core, tenant);
+	if (!tenant->steered && tenant->reported)
+		forget_tenant(core, tenant);
+	if (tenant->conflict && !tenant->conflict_reported)
+		stream_publish(core->stream, &conflict);
+	tenant->conflict_reported = tenant->conflict;
+	return true;
+}
+
+static void plan(struct core *core)
+{
+	int r;
+
+	if (!core->addresses_changed || !address_mode(core))
+		return;
+	core->addresses_changed = false;
+	r = plan_addresses(&core->model, core->elements, core->settings->profile_count);
+	core->plan_problem = r == 0         ? NULL
+			     : r == -ENOMEM ? "no memory to compare the tenants' addresses"
+					    : "the addresses of some child SA are not known";
+}
+
+/* Flows are forgotten after the kernel's sets say no: before, they would be pinned again. */
+static void forget_flows(struct core *core)
+{
+	if (core->forget_all)
+		conntrack_forget(core->conntrack, NULL);
+	for (unsigned i = 0; !core->forget_all && i < core->forget_count; i++)
+		conntrack_forget(core->conntrack, &core->forget[i]);
+	core->forget_all = false;
+	core->forget_count = 0;
+}
+
+int core_settle(struct core *core)
+{
+	int r;
+
+	plan(core);
+	r = steering_flush(core->steering);
+	core->grants_left = r > 0;
+	core->rest(core->rest_user, r > 0);
+	model_each_touched(&core->model, report_tenant, core);
+	forget_flows(core);
+	return r;
+}
+
+static void publish_unidentified(struct core *core, const struct event *ev)
+{
+	struct event out;
+
+	if (ev->tenant || (ev->type != EVENT_CHILD_INSTALLING && ev->type != EVENT_CHILD_UP))
+		return;
+	out = *ev;
+	out.type = EVENT_TENANT_UNIDENTIFIED;
+	out.time_us = 0;
+	stream_publish(core->stream, &out);
+}
+
+static void apply(struct core *core, const struct event *ev)
+{
+	static struct log_limit limit;
+	int r = model_apply(&core->model, ev);
+
+	if (r < 0)
+		log_limited(&limit, LOG_LEVEL_WARNING, "model",
+			    "cannot keep a child SA of \"%s\" (%s), enforcing it",
+			    ev->tenant ? ev->tenant : "", strerror(-r));
+}
+
+static void on_event(void *user, const struct event *ev)
+{
+	struct core *core = user;
+
+	apply(core, ev);
+	stream_publish(core->stream, ev);
+	publish_unidentified(core, ev);
+}
+
+static void lose_publisher(struct core *core, const char *reason)
+{
+	const struct event lost = { .type = EVENT_PUBLISHER_LOST, .reason = reason };
+
+	log_warning("follow", "%s, enforcing for every tenant", reason);
+	steering_allow(core->steering, false, reason);
+	stream_publish(core->stream, &lost);
+}
+
+static void on_doubt(void *user, enum follow_doubt doubt)
+{
+	struct core *core = user;
+
+	switch (doubt) {
+	case FOLLOW_DOUBT_LOST:
+		lose_publisher(core, "charon's plugin is silent");
+		break;
+	case FOLLOW_DOUBT_STALE:
+		lose_publisher(core, "charon's plugin cannot be understood");
+		break;
+	case FOLLOW_DOUBT_EPOCH:
+		log_info("follow", "charon was started anew, fetching a snapshot");
+		steering_allow(core->steering, false, "charon was started anew");
+		break;
+	case FOLLOW_DOUBT_GAP:
+		/* A missed "down" leaves an address with the wrong tenant; an SPI is nobody else's.
+		 */
+		if (address_mode(core))
+			steering_allow(core->steering, false, "events were missed");
+		break;
+	}
+}
+
+static void on_snapshot_begin(void *user, bool userspace_esp)
+{
+	struct core *core = user;
+	enum steering_mode mode = core->settings->mode;
+
+	if (mode == STEERING_AUTO)
+		mode = userspace_esp ? STEERING_ADDRESS : STEERING_SA;
+	if (mode == STEERING_SA && userspace_esp)
+		log_warning("steering",
+			    "charon handles ESP in user space: in SA mode nothing will match");
+	if (mode != steering_mode(core->steering)) {
+		elements_plan_begin(core->elements);
+		elements_plan_end(core->elements);
+		steering_set_mode(core->steering, mode);
+	}
+	model_snapshot_begin(&core->model);
+}
+
+static void on_snapshot_record(void *user, const struct event *ev)
+{
+	apply(user, ev);
+}
+
+static void on_snapshot_end(void *user)
+{
+	struct core *core = user;
+	struct event resynced = { .type = EVENT_RESYNCED };
+
+	model_snapshot_end(&core->model, SIZE_MAX);
+	core->addresses_changed = true;
+	/* Should the kernel refuse the elements, steering holds the lease back until it takes them.
+	 */
+	core_settle(core);
+	steering_allow(core->steering, true, NULL);
+	resynced.children = core->model.child_count;
+	stream_publish(core->stream, &resynced);
+	log_info("follow", "snapshot of %zu child SAs is in", core->model.child_count);
+}
+
+static void on_turn_end(void *user)
+{
+	core_settle(user);
+}
+
+static void on_repaired(void *user, const char *what, uint64_t count)
+{
+	struct core *core = user;
+	const struct event ev = { .type = EVENT_KERNEL_REPAIRED, .reason = what, .count = count };
+
+	log_warning("steering", "%s; restored", what);
+	stream_publish(core->stream, &ev);
+}
+
+const struct follow_callbacks core_follow_callbacks = {
+	.event = on_event,
+	.doubt = on_doubt,
+	.snapshot_begin = on_snapshot_begin,
+	.snapshot_record = on_snapshot_record,
+	.snapshot_end = on_snapshot_end,
+	.turn_end = on_turn_end,
+};
+
+static void on_expired(void *user, const char *tenant, const char *profile, uint64_t id)
+{
+	struct core *core = user;
+	const struct event ev = { .type = EVENT_EXCEPTION_EXPIRED,
+				  .tenant = tenant,
+				  .profile = profile,
+				  .exception_id = id };
+
+	stream_publish(core->stream, &ev);
+}
+
+static void retry_store(struct core *core)
+{
+	if (core->settle_wait && --core->settle_wait)
+		return;
+	if (exceptions_settle(core->exceptions) < 0)
+		core->settle_wait = SETTLE_TICKS;
+}
+
+uint64_t core_tick_us(const struct settings *settings)
+{
+	int64_t ms = settings->lease_ms / RENEWALS_PER_LEASE;
+
+	if (ms > TICK_MAX_MS)
+		ms = TICK_MAX_MS;
+	return (uint64_t)(ms < TICK_MIN_MS ? TICK_MIN_MS : ms) * 1000;
+}
+
+void core_tick(struct core *core)
+{
+	steering_tick(core->steering);
+	exceptions_expire(core->exceptions, clock_wall_us(), on_expired, core);
+	core_settle(core);
+	retry_store(core);
+}
+
+int core_open(struct core *core, const struct settings *settings, core_rest rest, void *user,
+	      char error[ROUTE_ERROR_MAX])
+{
+	static const struct model_callbacks callbacks = { on_changed, on_leaving };
+	int r;
+
+	core->settings = settings;
+	core->rest = rest;
+	core->rest_user = user;
+	strcpy(error, "no memory");
+	model_init(&core->model, settings->max_child_sas, &callbacks, core);
+	core->elements = elements_new();
+	core->exceptions = exceptions_new(&core->model);
+	if (!core->elements || !core->exceptions)
+		return -ENOMEM;
+	r = steering_open(settings, core->elements, on_repaired, core, &core->steering, error);
+	if (r < 0)
+		return r;
+	r = conntrack_start(settings->mark_mask, &core->conntrack);
+	if (r < 0) {
+		snprintf(error, ROUTE_ERROR_MAX, "cannot start the conntrack cleaner: %s",
+			 strerror(-r));
+		return r;
+	}
+	/* A store that cannot be used is said, shown by status, and means enforcing; steerd runs.
+	 */
+	exceptions_load(core->exceptions, settings);
+	return 0;
+}
+
+int core_reload(struct core *core, const struct settings *settings, char error[ROUTE_ERROR_MAX])
+{
+	struct elements *elements = elements_new();
+	struct steering *steering = NULL;
+	int r = -ENOMEM;
+
+	strcpy(error, "no memory");
+	if (elements)
+		r = steering_open(settings, elements, on_repaired, core, &steering, error);
+	if (r < 0) {
+		elements_free(elements);
+		return r;
+	}
+	steering_close(core->steering);
+	elements_free(core->elements);
+	core->settings = settings;
+	core->elements = elements;
+	core->steering = steering;
+	exceptions_load(core->exceptions, settings);
+	return 0;
+}
+
+void core_close(struct core *core)
+{
+	exceptions_free(core->exceptions);
+	model_done(&core->model);
+	steering_close(core->steering);
+	elements_free(core->elements);
+	conntrack_stop(core->conntrack);
+}

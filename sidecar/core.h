@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What steerd does about an event, a doubt, a snapshot, a command and a tick: the modules that hold
+ * its state and its kernel, wired together. No loop, no socket of its own, no process: daemon.c
+ * has those, and a simulation drives the same code with a clock and a kernel of its own.
+ *
+ *   follow_state --events--> model --changed SPIs--> plan --> elements --batches--> steering --> kernel
+ *   control --> commands --> exceptions --> model          all of them --> stream
+ *
+ * One thread.
+ */
+#ifndef TENANT_STEER_CORE_H
+#define TENANT_STEER_CORE_H
+
+#include <stdbool.h>
+
+#include "conntrack.h"
+#include "elements.h"
+#include "exceptions.h"
+#include "follow_state.h"
+#include "model.h"
+#include "settings.h"
+#include "steering.h"
+#include "stream.h"
+
+/* Ranges whose flows are to be forgotten after the next flush; beyond it, all pinned flows are. */
+#define CORE_FORGET_MAX CONNTRACK_QUEUE_MAX
+
+/* Grants are left (true): call core_settle() again after whatever else there is to do. */
+typedef void (*core_rest)(void *user, bool left);
+
+struct core {
+	const struct settings *settings; /* the caller's */
+	struct model model;
+	struct elements *elements;
+	struct steering *steering;
+	struct conntrack *conntrack;
+	struct exceptions *exceptions;
+	struct stream *stream; /* the caller's, set before the first event */
+	core_rest rest;
+	void *rest_user;
+	bool addresses_changed;
+	bool grants_left; /* after the last flush */
+	struct address_range forget[CORE_FORGET_MAX];
+	unsigned forget_count;
+	bool forget_all;
+	unsigned settle_wait; /* ticks until the store is tried again */
+	const char *plan_problem;
+};
+
+/* What a follower hands over; user is the struct core. */
+extern const struct follow_callbacks core_follow_callbacks;
+
+/* Open kernel and store; programs nothing. Takes a zeroed core. 0, or an errno and a sentence in
+ * error; core_close() in either case. */
+int core_open(struct core *core, const struct settings *settings, core_rest rest, void *user,
+	      char error[ROUTE_ERROR_MAX]);
+/* Leaves the kernel's state: the lease runs out. Takes a zeroed core. */
+void core_close(struct core *core);
+
+/*
+ * Go on with other settings, which must then outlive the core instead of those before. All of the
+ * new is made before any of the old goes: on failure (an errno, and a sentence in error) nothing
+ * has changed. The kernel keeps steering by the lease until a new follower has its snapshot.
+ */
+int core_reload(struct core *core, const struct settings *settings, char error[ROUTE_ERROR_MAX]);
+
+/* Call every core_tick_us(): renew the lease, look after the kernel, end what has expired. */
+void core_tick(struct core *core);
+uint64_t core_tick_us(const struct settings *settings);
+
+/* After the model or the exceptions changed, bring the kernel up to date and tell
+ * the operators. When it returns, every withdrawal is in the kernel; grants may follow in the next
+ * turns of the loop (1), unless there are few (0). Negative: the kernel refused, and enforces. */
+int core_settle(struct core *core);
+
+#endif

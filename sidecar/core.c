@@ -16,6 +16,8 @@
 #define RENEWALS_PER_LEASE 6
 /* A store that refused is tried again after so many ticks. */
 #define SETTLE_TICKS 20
+/* Child SAs to look at in one go when a snapshot has ended: 3 ms if all of them are gone. */
+#define SWEEP_STEP 1000
 
 static bool address_mode(const struct core *core)
 {
@@ -129,16 +131,40 @@ static void forget_flows(struct core *core)
 	core->forget_count = 0;
 }
 
+/* In address mode each step would compare all addresses anew. */
+static void sweep(struct core *core)
+{
+	size_t limit = address_mode(core) ? SIZE_MAX : SWEEP_STEP;
+
+	if (core->snapshot == SNAPSHOT_READ && !model_snapshot_end(&core->model, limit))
+		core->snapshot = SNAPSHOT_SWEPT;
+}
+
+/* Should the kernel have refused the elements, steering holds the lease back until it takes them. */
+static void end_resync(struct core *core)
+{
+	const struct event resynced = { .type = EVENT_RESYNCED,
+					.children = core->model.child_count };
+
+	core->snapshot = SNAPSHOT_NONE;
+	steering_allow(core->steering, true, NULL);
+	stream_publish(core->stream, &resynced);
+	log_info("follow", "snapshot of %zu child SAs is in", core->model.child_count);
+}
+
 int core_settle(struct core *core)
 {
 	int r;
 
+	sweep(core);
 	plan(core);
 	r = steering_flush(core->steering);
 	core->grants_left = r > 0;
-	core->rest(core->rest_user, r > 0);
+	core->rest(core->rest_user, r > 0 || core->snapshot == SNAPSHOT_READ);
 	model_each_touched(&core->model, report_tenant, core);
 	forget_flows(core);
+	if (core->snapshot == SNAPSHOT_SWEPT)
+		end_resync(core);
 	return r;
 }
 
@@ -187,6 +213,8 @@ static void on_doubt(void *user, enum follow_doubt doubt)
 {
 	struct core *core = user;
 
+	/* Another snapshot follows; only at its end is everything known again. */
+	core->snapshot = SNAPSHOT_NONE;
 	switch (doubt) {
 	case FOLLOW_DOUBT_LOST:
 		lose_publisher(core, "charon's plugin is silent");
@@ -222,6 +250,7 @@ static void on_snapshot_begin(void *user, bool userspace_esp)
 		elements_plan_end(core->elements);
 		steering_set_mode(core->steering, mode);
 	}
+	core->snapshot = SNAPSHOT_NONE;
 	model_snapshot_begin(&core->model);
 }
 
@@ -233,17 +262,10 @@ static void on_snapshot_record(void *user, const struct event *ev)
 static void on_snapshot_end(void *user)
 {
 	struct core *core = user;
-	struct event resynced = { .type = EVENT_RESYNCED };
 
-	model_snapshot_end(&core->model, SIZE_MAX);
 	core->addresses_changed = true;
-	/* Should the kernel refuse the elements, steering holds the lease back until it takes them.
-	 */
+	core->snapshot = SNAPSHOT_READ;
 	core_settle(core);
-	steering_allow(core->steering, true, NULL);
-	resynced.children = core->model.child_count;
-	stream_publish(core->stream, &resynced);
-	log_info("follow", "snapshot of %zu child SAs is in", core->model.child_count);
 }
 
 static void on_turn_end(void *user)

@@ -26,8 +26,11 @@
 /* Ranges whose flows are to be forgotten after the next flush; beyond it, all pinned flows are. */
 #define CORE_FORGET_MAX CONNTRACK_QUEUE_MAX
 
-/* Grants are left (true): call core_settle() again after whatever else there is to do. */
+/* Something is left (true): call core_settle() again after whatever else there is to do. */
 typedef void (*core_rest)(void *user, bool left);
+
+/* A snapshot that was read: what it did not name goes in steps, then steering is allowed. */
+enum core_snapshot { SNAPSHOT_NONE, SNAPSHOT_READ, SNAPSHOT_SWEPT };
 
 struct core {
 	const struct settings *settings; /* the caller's */
@@ -41,6 +44,7 @@ struct core {
 	void *rest_user;
 	bool addresses_changed;
 	bool grants_left; /* after the last flush */
+	enum core_snapshot snapshot;
 	struct address_range forget[CORE_FORGET_MAX];
 	unsigned forget_count;
 	bool forget_all;

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Count what the tests recorded: python3 -m lab.summary DIRECTORY PYTEST-XML
+"""Count what the tests recorded: python3 -m lab.summary [--units DIRECTORY] RUN...
 
 DIRECTORY is searched for the .trs and .log files of automake's test driver, whose logs hold
-cmocka's TAP output. The last line printed is the sum; the exit status is 0 only if something ran
-and nothing failed.
+cmocka's TAP output. A RUN is a directory that one run of tests left, on this machine or in a
+guest: what lab.record wrote (tests.jsonl), the programs and how they ended (programs, NAME.log,
+NAME.status), and of a guest whether its kernel stayed sound (tainted.before, tainted.after).
+
+A test that was to run and did not, because something died, has failed. A test that was skipped in
+one run and ran in another is not skipped. The last line printed is the sum; the exit status is 0
+only if something ran everywhere and nothing failed.
 """
 
+import argparse
+import json
 import pathlib
 import re
 import sys
-import xml.etree.ElementTree
 
 PLAN = re.compile(r"^1\.\.(\d+)")
 RESULT = re.compile(r"^(not )?ok\b(.*)")
 DRIVER_RESULT = re.compile(r"^:global-test-result: *(\w+)", re.MULTILINE)
+SKIP_STATUS = "77"
 
 
 class Count:
@@ -27,6 +34,10 @@ class Count:
     def __str__(self):
         text = f"{self.passed} passed, {self.failed} failed"
         return text + (f", {self.skipped} skipped" if self.skipped else "")
+
+
+def read(path):
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def count_tap(text):
@@ -47,12 +58,9 @@ def count_tap(text):
     return count
 
 
-def count_program(trs):
-    """One test program. It may fail as a whole although each of its tests passed (a leak)."""
-    found = DRIVER_RESULT.search(trs.read_text())
-    result = found[1] if found else "ERROR"
-    log = trs.with_suffix(".log")
-    count = count_tap(log.read_text(errors="replace") if log.exists() else "")
+def count_program(text, result):
+    """One program. It may fail as a whole although each of its tests passed (a leak)."""
+    count = count_tap(text)
     if result not in ("PASS", "SKIP") and not count.failed:
         count.failed += 1
     elif result == "SKIP" and not count.skipped:
@@ -62,29 +70,96 @@ def count_program(trs):
     return count
 
 
-def count_pytest(path):
-    if not path.exists():
-        print(f"{path.name}: pytest did not finish", file=sys.stderr)
-        return Count(failed=1)
+def count_units(directory):
+    """All programs of automake's test driver."""
+    programs = sorted(directory.rglob("*.trs"))
     count = Count()
-    for suite in xml.etree.ElementTree.parse(path).getroot().iter("testsuite"):
-        total, skipped = int(suite.get("tests")), int(suite.get("skipped"))
-        failed = int(suite.get("failures")) + int(suite.get("errors"))
-        count += Count(max(0, total - failed - skipped), failed, skipped)
+    for trs in programs:
+        found = DRIVER_RESULT.search(trs.read_text())
+        count += count_program(read(trs.with_suffix(".log")), found[1] if found else "ERROR")
+    print(f"unit tests: {count} in {len(programs)} programs")
     return count
 
 
-def main(directory, pytest_xml):
-    programs = sorted(pathlib.Path(directory).rglob("*.trs"))
-    units = sum((count_program(trs) for trs in programs), Count())
-    integration = count_pytest(pathlib.Path(pytest_xml))
-    print(f"unit tests: {units} in {len(programs)} programs")
-    print(f"integration tests: {integration}")
-    total = units + integration
+class Run:
+    """What one run left in its directory."""
+
+    def __init__(self, directory):
+        self.path = pathlib.Path(directory)
+        self.planned = set()
+        self.tests = {}
+        for line in read(self.path / "tests.jsonl").splitlines():
+            record = json.loads(line)
+            self.planned.update(record.get("planned", ()))
+            if "test" in record:
+                self.tests[record["test"]] = record
+
+    def names(self, *outcomes):
+        return {name for name, test in self.tests.items() if test["outcome"] in outcomes}
+
+    def count_tests(self, ran_elsewhere):
+        missing = self.planned - set(self.tests)
+        for name in sorted(missing):
+            print(f"FAILED: {name}: was not run to its end in {self.path}")
+        return Count(len(self.names("passed")), len(self.names("failed")) + len(missing),
+                     len(self.names("skipped") - ran_elsewhere))
+
+    def count_programs(self):
+        count = Count()
+        for line in read(self.path / "programs").splitlines():
+            name = line.split()[0]
+            status = read(self.path / f"{name}.status").strip()
+            result = {"0": "PASS", SKIP_STATUS: "SKIP"}.get(status, "FAIL")
+            one = count_program(read(self.path / f"{name}.log"), result)
+            if one.failed:
+                print(f"FAILED: {name}: exit {status or 'unknown'} in {self.path}")
+            count += one
+        return count
+
+    def count_kernel(self):
+        """A guest must come to its end, and its kernel must not have warned."""
+        if not (self.path / "guest").exists():
+            return Count()
+        before, after = read(self.path / "tainted.before"), read(self.path / "tainted.after")
+        if before and before == after:
+            return Count(passed=1)
+        print(f"FAILED: the kernel stayed sound in {self.path}")
+        return Count(failed=1)
+
+    def count(self, ran_elsewhere):
+        total = self.count_tests(ran_elsewhere) + self.count_programs() + self.count_kernel()
+        if not total.passed + total.failed:
+            print(f"FAILED: nothing was run in {self.path}")
+            total.failed += 1
+        print(f"{self.path}: {total}")
+        return total
+
+
+def count_runs(runs):
+    """A test that ran anywhere is skipped nowhere, and counted as skipped once at most."""
+    settled = set().union(*(run.names("passed", "failed") for run in runs))
+    total = Count()
+    for run in runs:
+        for name in sorted(run.names("skipped") - settled):
+            print(f"skipped: {name}: {run.tests[name]['reason']}")
+        total += run.count(settled)
+        elsewhere = run.names("skipped") & settled
+        if elsewhere:
+            print(f"  {len(elsewhere)} more were skipped here and have run elsewhere")
+        settled |= run.names("skipped")
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--units", type=pathlib.Path, help="with these unit tests")
+    parser.add_argument("runs", nargs="+", type=Run, metavar="RUN")
+    args = parser.parse_args()
+    units = count_units(args.units) if args.units else Count()
+    total = units + count_runs(args.runs)
     print(total)
-    ran = units.passed and integration.passed
-    return 0 if ran and not total.failed else 1
+    return 0 if total.passed and not total.failed else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

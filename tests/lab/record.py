@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""pytest plugin: -p lab.record --record FILE
+
+Appends one JSON line with the names of the tests that are to run, and one for each test that has
+run, at once: whoever counts sees what is missing after a crash. What a failed test has to say is
+printed when it fails, for the same reason.
+"""
+
+import json
+
+import pytest
+
+# The worst that a phase of a test says is what became of the test.
+ORDER = ("passed", "skipped", "failed")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--record", metavar="FILE", required=True, help="where to record the tests")
+
+
+def reason(report):
+    """Why it was skipped: the last part of (file, line, "Skipped: reason")."""
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+
+
+class Recorder:
+    def __init__(self, path, terminal):
+        self.file = open(path, "a", buffering=1)
+        self.terminal = terminal
+        self.phases = {}
+
+    def write(self, **fields):
+        self.file.write(json.dumps(fields) + "\n")
+
+    def print_failure(self, report):
+        self.terminal.ensure_newline()
+        self.terminal.section(f"{report.nodeid} ({report.when})", sep="_", red=True)
+        report.toterminal(self.terminal._tw)
+        for title, text in report.sections:
+            self.terminal.section(title, sep="-")
+            self.terminal.line(text)
+
+    def pytest_collectreport(self, report):
+        """A file that cannot be read is a test that failed."""
+        if report.failed:
+            self.write(test=report.nodeid, outcome="failed")
+
+    def pytest_collection_finish(self, session):
+        self.write(planned=[item.nodeid for item in session.items])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report):
+        phases = self.phases.setdefault(report.nodeid, [])
+        phases.append(report)
+        if report.failed:
+            self.print_failure(report)
+        if report.when == "teardown":
+            worst = max(phases, key=lambda phase: ORDER.index(phase.outcome))
+            self.write(test=report.nodeid, outcome=worst.outcome, reason=reason(worst),
+                       seconds=round(sum(phase.duration for phase in phases), 2))
+            del self.phases[report.nodeid]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session):
+        """The reports were printed already."""
+        session.config.option.tbstyle = "no"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    config.pluginmanager.register(Recorder(config.getoption("record"), terminal), "lab-recorder")

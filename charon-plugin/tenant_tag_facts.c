@@ -2,7 +2,6 @@
 
 #include "tenant_tag_facts.h"
 
-#include <collections/array.h>
 #include <credentials/certificates/certificate.h>
 #include <eap/eap.h>
 
@@ -12,7 +11,23 @@
  */
 #define MAX_FACTS 64
 
+/**
+ * Facts to have room for at first, most peers have fewer; what a bus hook costs
+ * is memory allocation mostly
+ */
+#define FEW_FACTS 4
+
 typedef struct private_tenant_tag_facts_t private_tenant_tag_facts_t;
+
+/**
+ * A proven fact
+ */
+typedef struct {
+	/** how it was proven */
+	tenant_tag_source_t source;
+	/** proven identity */
+	identification_t *id;
+} fact_t;
 
 /**
  * Private data of a tenant_tag_facts_t object.
@@ -25,9 +40,24 @@ struct private_tenant_tag_facts_t {
 	tenant_tag_facts_t public;
 
 	/**
-	 * Proven facts, as fact_t
+	 * Proven facts
 	 */
-	array_t *facts;
+	fact_t *facts;
+
+	/**
+	 * Number of facts
+	 */
+	u_int count;
+
+	/**
+	 * Room for facts where they are
+	 */
+	u_int room;
+
+	/**
+	 * Where they are at first
+	 */
+	fact_t few[FEW_FACTS];
 
 	/**
 	 * Name of the connection
@@ -44,16 +74,6 @@ struct private_tenant_tag_facts_t {
 	 */
 	refcount_t ref;
 };
-
-/**
- * A proven fact
- */
-typedef struct {
-	/** how it was proven */
-	tenant_tag_source_t source;
-	/** proven identity */
-	identification_t *id;
-} fact_t;
 
 /**
  * What of an authentication round matters here, not owned
@@ -99,31 +119,45 @@ void tenant_tag_tenant_destroy(tenant_tag_tenant_t *tenant)
 	}
 }
 
+/**
+ * Move the facts to where there is room for all there can be
+ */
+static void make_room(private_tenant_tag_facts_t *this)
+{
+	fact_t *facts;
+
+	facts = malloc(sizeof(*facts) * MAX_FACTS);
+	memcpy(facts, this->facts, sizeof(*facts) * this->count);
+	this->facts = facts;
+	this->room = MAX_FACTS;
+}
+
 METHOD(tenant_tag_facts_t, add, void,
 	private_tenant_tag_facts_t *this, tenant_tag_source_t source,
 	identification_t *id)
 {
-	enumerator_t *enumerator;
-	fact_t *known, fact = {
-		.source = source,
-	};
-	bool found = FALSE;
+	u_int i;
 
-	enumerator = array_create_enumerator(this->facts);
-	while (enumerator->enumerate(enumerator, &known))
+	for (i = 0; i < this->count; i++)
 	{
-		if (known->source == source && known->id->equals(known->id, id))
+		if (this->facts[i].source == source &&
+			this->facts[i].id->equals(this->facts[i].id, id))
 		{
-			found = TRUE;
-			break;
+			return;
 		}
 	}
-	enumerator->destroy(enumerator);
-	if (!found && array_count(this->facts) < MAX_FACTS)
+	if (this->count == MAX_FACTS)
 	{
-		fact.id = id->clone(id);
-		array_insert(this->facts, ARRAY_TAIL, &fact);
+		return;
 	}
+	if (this->count == this->room)
+	{
+		make_room(this);
+	}
+	this->facts[this->count++] = (fact_t){
+		.source = source,
+		.id = id->clone(id),
+	};
 }
 
 /**
@@ -267,17 +301,32 @@ METHOD(tenant_tag_facts_t, add_round, void,
 	}
 }
 
-CALLBACK(filter_source, bool,
-	tenant_tag_source_t *source, enumerator_t *orig, va_list args)
+/**
+ * Enumerator over the identities proven in one way
+ */
+typedef struct {
+	/** implements enumerator_t */
+	enumerator_t public;
+	/** facts to look through */
+	private_tenant_tag_facts_t *facts;
+	/** how they were proven */
+	tenant_tag_source_t source;
+	/** next fact to look at */
+	u_int next;
+} fact_enumerator_t;
+
+METHOD(enumerator_t, enumerate_facts, bool,
+	fact_enumerator_t *this, va_list args)
 {
 	identification_t **out;
 	fact_t *fact;
 
 	VA_ARGS_VGET(args, out);
 
-	while (orig->enumerate(orig, &fact))
+	while (this->next < this->facts->count)
 	{
-		if (fact->source == *source)
+		fact = &this->facts->facts[this->next++];
+		if (fact->source == this->source)
 		{
 			*out = fact->id;
 			return TRUE;
@@ -286,15 +335,27 @@ CALLBACK(filter_source, bool,
 	return FALSE;
 }
 
+METHOD(enumerator_t, destroy_enumerator, void,
+	fact_enumerator_t *this)
+{
+	free(this);
+}
+
 METHOD(tenant_tag_facts_t, create_enumerator, enumerator_t*,
 	private_tenant_tag_facts_t *this, tenant_tag_source_t source)
 {
-	tenant_tag_source_t *data;
+	fact_enumerator_t *enumerator;
 
-	data = malloc_thing(tenant_tag_source_t);
-	*data = source;
-	return enumerator_create_filter(array_create_enumerator(this->facts),
-									filter_source, data, free);
+	INIT(enumerator,
+		.public = {
+			.enumerate = enumerator_enumerate_default,
+			.venumerate = _enumerate_facts,
+			.destroy = _destroy_enumerator,
+		},
+		.facts = this,
+		.source = source,
+	);
+	return &enumerator->public;
 }
 
 METHOD(tenant_tag_facts_t, get_connection, char*,
@@ -319,15 +380,16 @@ METHOD(tenant_tag_facts_t, get_ref, tenant_tag_facts_t*,
 METHOD(tenant_tag_facts_t, destroy, void,
 	private_tenant_tag_facts_t *this)
 {
-	fact_t fact;
-
 	if (ref_put(&this->ref))
 	{
-		while (array_remove(this->facts, ARRAY_TAIL, &fact))
+		while (this->count--)
 		{
-			fact.id->destroy(fact.id);
+			this->facts[this->count].id->destroy(this->facts[this->count].id);
 		}
-		array_destroy(this->facts);
+		if (this->facts != this->few)
+		{
+			free(this->facts);
+		}
 		tenant_tag_tenant_destroy(this->public.tenant);
 		free(this->connection);
 		free(this);
@@ -351,10 +413,11 @@ tenant_tag_facts_t *tenant_tag_facts_create(char *connection)
 			.get_ref = _get_ref,
 			.destroy = _destroy,
 		},
-		.facts = array_create(sizeof(fact_t), 0),
+		.room = FEW_FACTS,
 		.connection = strdupnull(connection),
 		.ref = 1,
 	);
+	this->facts = this->few;
 
 	return &this->public;
 }

@@ -218,13 +218,22 @@ static void test_certificate(void **state)
 	expect_cert(CERT_TRUSTED_PUBKEY, NULL);
 }
 
+static int count_groups(tenant_tag_facts_t *facts)
+{
+	enumerator_t *enumerator = facts->create_enumerator(facts, TENANT_TAG_GROUP);
+	identification_t *group;
+	int count = 0;
+
+	while (enumerator->enumerate(enumerator, &group))
+		count++;
+	enumerator->destroy(enumerator);
+	return count;
+}
+
 static void test_groups_of_all_rounds(void **state)
 {
 	auth_cfg_t *first = xauth_round("u"), *second = eap_round("a", "b", EAP_TTLS);
 	tenant_tag_facts_t *facts = tenant_tag_facts_create(NULL);
-	enumerator_t *enumerator;
-	identification_t *group;
-	int count = 0;
 
 	first->add(first, AUTH_RULE_GROUP, id("g1"));
 	second->add(second, AUTH_RULE_GROUP, id("g1"));
@@ -233,14 +242,26 @@ static void test_groups_of_all_rounds(void **state)
 	facts->add_round(facts, second, TRUE);
 	assert_int_equal(facts->get_rounds(facts), 2);
 	assert_null(facts->get_connection(facts));
-	enumerator = facts->create_enumerator(facts, TENANT_TAG_GROUP);
-	while (enumerator->enumerate(enumerator, &group))
-		count++;
-	enumerator->destroy(enumerator);
-	assert_int_equal(count, 2);
+	assert_int_equal(count_groups(facts), 2);
 	facts->destroy(facts);
 	first->destroy(first);
 	second->destroy(second);
+}
+
+static void test_many_groups(void **state)
+{
+	tenant_tag_facts_t *facts = tenant_tag_facts_create(NULL);
+	char name[16];
+	identification_t *group;
+
+	for (int i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "g%d", i / 2);
+		group = id(name);
+		facts->add(facts, TENANT_TAG_GROUP, group);
+		group->destroy(group);
+		assert_int_equal(count_groups(facts), i / 2 < 64 ? i / 2 + 1 : 64);
+	}
+	facts->destroy(facts);
 }
 
 static void test_references(void **state)
@@ -266,6 +287,7 @@ int main(void)
 		cmocka_unit_test(test_class_is_required),
 		cmocka_unit_test(test_certificate),
 		cmocka_unit_test(test_groups_of_all_rounds),
+		cmocka_unit_test(test_many_groups),
 		cmocka_unit_test(test_references),
 	};
 	int failed;

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "prefixes.h"
 
 /* One part of a dump; the kernel never makes larger ones. */
 #define RECEIVE_BYTES 32768
@@ -35,6 +36,7 @@ struct conntrack {
 	bool stop;
 	struct conntrack_counters counters;
 	struct requests *queue;
+	struct prefixes *kept;
 	/* the thread's own */
 	struct requests *current;
 	struct nl_sock *list;
@@ -97,7 +99,7 @@ static bool is_requested(const struct requests *requests, const struct address_r
 					compare_key) != NULL;
 }
 
-/* The original source address, into source->lo. */
+/* The original source address, as a range. */
 static bool get_source(struct nlattr *tuple, struct address_range *source)
 {
 	struct nlattr *parts[CTA_TUPLE_MAX + 1];
@@ -115,6 +117,7 @@ static bool get_source(struct nlattr *tuple, struct address_range *source)
 		return false;
 	*source = (struct address_range){ .family = len == 4 ? AF_INET : AF_INET6 };
 	memcpy(source->lo, nla_data(address), (size_t)len);
+	memcpy(source->hi, source->lo, sizeof(source->hi));
 	return true;
 }
 
@@ -147,6 +150,16 @@ static void remove_entry(struct conntrack *ct, int family, struct nlattr **tb)
 		count(ct, 0, 1);
 }
 
+static bool is_kept(struct conntrack *ct, const struct address_range *range)
+{
+	bool kept;
+
+	pthread_mutex_lock(&ct->lock);
+	kept = prefixes_cover(ct->kept, range);
+	pthread_mutex_unlock(&ct->lock);
+	return kept;
+}
+
 static int on_entry(struct nl_msg *msg, void *user)
 {
 	struct conntrack *ct = user;
@@ -158,7 +171,8 @@ static int on_entry(struct nl_msg *msg, void *user)
 	    tb[CTA_TUPLE_ORIG] == NULL || tb[CTA_MARK] == NULL || nla_len(tb[CTA_MARK]) < 4 ||
 	    (ntohl(nla_get_u32(tb[CTA_MARK])) & ct->mark_mask) == 0)
 		return NL_OK;
-	if (get_source(tb[CTA_TUPLE_ORIG], &source) && is_requested(ct->current, &source))
+	if (get_source(tb[CTA_TUPLE_ORIG], &source) && is_requested(ct->current, &source) &&
+	    !is_kept(ct, &source))
 		remove_entry(ct, source.family, tb);
 	return NL_OK;
 }
@@ -280,6 +294,7 @@ static void release(struct conntrack *ct)
 	pthread_cond_destroy(&ct->wake);
 	pthread_mutex_destroy(&ct->lock);
 	close_sockets(ct);
+	prefixes_free(ct->kept);
 	free(ct->queue);
 	free(ct->current);
 	free(ct);
@@ -313,7 +328,8 @@ int conntrack_start(uint32_t mark_mask, struct conntrack **ret_conntrack)
 	pthread_cond_init(&ct->wake, NULL);
 	ct->queue = calloc(1, sizeof(*ct->queue));
 	ct->current = calloc(1, sizeof(*ct->current));
-	if (ct->queue != NULL && ct->current != NULL)
+	ct->kept = prefixes_new();
+	if (ct->queue != NULL && ct->current != NULL && ct->kept != NULL)
 		err = start_thread(ct);
 	if (err < 0) {
 		release(ct);
@@ -342,9 +358,19 @@ void conntrack_forget(struct conntrack *ct, const struct address_range *range)
 		ct->counters.collapsed++;
 	if (range == NULL || ct->queue->count == CONNTRACK_QUEUE_MAX)
 		ct->queue->all = true;
-	else if (!ct->queue->all)
+	else if (!ct->queue->all && !prefixes_cover(ct->kept, range))
 		ct->queue->ranges[ct->queue->count++] = *range;
 	pthread_cond_signal(&ct->wake);
+	pthread_mutex_unlock(&ct->lock);
+}
+
+void conntrack_keep(struct conntrack *ct, const struct address_range *range, bool keep)
+{
+	pthread_mutex_lock(&ct->lock);
+	if (keep)
+		prefixes_add(ct->kept, range);
+	else
+		prefixes_remove(ct->kept, range);
 	pthread_mutex_unlock(&ct->lock);
 }
 

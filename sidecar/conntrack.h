@@ -5,25 +5,25 @@
  * such packets at once. It walks the kernel's whole table, so a thread of its own does it.
  *
  * Requests are address ranges. The queue is bounded; when it is full it collapses into one
- * request for all pinned flows, which is always safe: a flow that is still exempt is decided
- * again by its next packet.
+ * request for all pinned flows.
+ *
+ * An entry does not say whose it is, and two tenants may have the same addresses. So flows from
+ * addresses that an exempt tenant has now are kept, whoever they belong to: without its entry, a
+ * flow that is still exempt would lose its translated address, and be sent the ordinary way if a
+ * reply were the first packet to come. Somebody else's flow that is kept so is dropped by the
+ * re-check until it times out.
  */
 #ifndef TENANT_STEER_CONNTRACK_H
 #define TENANT_STEER_CONNTRACK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "settings.h"
+#include "address_range.h"
 
 #define CONNTRACK_QUEUE_MAX 4096
 
 struct conntrack;
-
-struct address_range {
-	int family;
-	uint8_t lo[16];
-	uint8_t hi[16]; /* inclusive, network byte order */
-};
 
 struct conntrack_counters {
 	uint64_t removed;
@@ -39,6 +39,10 @@ void conntrack_stop(struct conntrack *conntrack);
 /* Ask for the removal of pinned flows (ct mark & mask != 0) whose original source is in range;
  * NULL means all pinned flows. Never blocks. Any thread. */
 void conntrack_forget(struct conntrack *conntrack, const struct address_range *range);
+
+/* From now on keep (or, the other way, no longer keep) the flows from this range. Each keeping is
+ * undone by one of the same range. Any thread. */
+void conntrack_keep(struct conntrack *conntrack, const struct address_range *range, bool keep);
 
 struct conntrack_counters conntrack_counters(struct conntrack *conntrack);
 

@@ -18,6 +18,11 @@
 #define SETTLE_TICKS 20
 /* Child SAs to look at in one go when a snapshot has ended: 3 ms if all of them are gone. */
 #define SWEEP_STEP 1000
+/*
+ * A tenant that left may be about to come back: reauthentication breaks a tunnel before it makes
+ * the next one. Its flows go on if their conntrack entries are still there then.
+ */
+#define DEPARTED_US 3000000
 
 static bool address_mode(const struct core *core)
 {
@@ -42,6 +47,29 @@ static void forget_range(struct core *core, const struct address_range *range)
 		core->forget_all = true;
 }
 
+static void forget_oldest(struct core *core)
+{
+	forget_range(core, &core->departed[core->departed_first].range);
+	core->departed_first = (core->departed_first + 1) % CORE_DEPARTED_MAX;
+	core->departed_count--;
+}
+
+static void forget_later(struct core *core, const struct address_range *range)
+{
+	if (core->departed_count == CORE_DEPARTED_MAX)
+		forget_oldest(core);
+	core->departed[(core->departed_first + core->departed_count++) % CORE_DEPARTED_MAX] =
+		(struct departed){ *range, clock_monotonic_us() + DEPARTED_US };
+}
+
+static void forget_departed(struct core *core)
+{
+	const int64_t now = clock_monotonic_us();
+
+	while (core->departed_count && core->departed[core->departed_first].due_us <= now)
+		forget_oldest(core);
+}
+
 /* After a rekey the new child SA carries on the flows of the old one. */
 static bool carried_on(struct core *core, const struct child_sa *child)
 {
@@ -63,7 +91,15 @@ static void on_leaving(void *user, const struct child_sa *child)
 	if (!child->steered || !child->range_count || carried_on(core, child))
 		return;
 	for (unsigned i = 0; i < child->range_count; i++)
-		forget_range(core, &child->ranges[i]);
+		forget_later(core, &child->ranges[i]);
+}
+
+static void on_steered(void *user, const struct child_sa *child, bool steered)
+{
+	struct core *core = user;
+
+	for (unsigned i = 0; i < child->range_count; i++)
+		conntrack_keep(core->conntrack, &child->ranges[i], steered);
 }
 
 static void forget_tenant(struct core *core, const struct tenant *tenant)
@@ -323,6 +359,7 @@ void core_tick(struct core *core)
 {
 	steering_tick(core->steering);
 	exceptions_expire(core->exceptions, clock_wall_us(), on_expired, core);
+	forget_departed(core);
 	core_settle(core);
 	retry_store(core);
 }
@@ -330,7 +367,7 @@ void core_tick(struct core *core)
 int core_open(struct core *core, const struct settings *settings, core_rest rest, void *user,
 	      char error[ROUTE_ERROR_MAX])
 {
-	static const struct model_callbacks callbacks = { on_changed, on_leaving };
+	static const struct model_callbacks callbacks = { on_changed, on_leaving, on_steered };
 	int r;
 
 	core->settings = settings;

@@ -26,6 +26,14 @@
 /* Ranges whose flows are to be forgotten after the next flush; beyond it, all pinned flows are. */
 #define CORE_FORGET_MAX CONNTRACK_QUEUE_MAX
 
+/* Ranges of child SAs that left; beyond it, the oldest are not waited for any longer. */
+#define CORE_DEPARTED_MAX 4096
+
+struct departed {
+	struct address_range range;
+	int64_t due_us; /* monotonic */
+};
+
 /* Something is left (true): call core_settle() again after whatever else there is to do. */
 typedef void (*core_rest)(void *user, bool left);
 
@@ -48,6 +56,8 @@ struct core {
 	struct address_range forget[CORE_FORGET_MAX];
 	unsigned forget_count;
 	bool forget_all;
+	struct departed departed[CORE_DEPARTED_MAX]; /* a ring */
+	unsigned departed_first, departed_count;
 	unsigned settle_wait; /* ticks until the store is tried again */
 	const char *plan_problem;
 };

@@ -259,7 +259,13 @@ bool model_range_holds(const struct address_range *range, const struct address *
 	       memcmp(address->bytes, range->hi, len) <= 0;
 }
 
-static int set_ranges(struct child_sa *child, const struct event *ev)
+static void tell_steered(struct model *model, const struct child_sa *child, bool steered)
+{
+	if (model->call.steered)
+		model->call.steered(model->user, child, steered);
+}
+
+static int set_ranges(struct model *model, struct child_sa *child, const struct event *ev)
 {
 	struct address_range *ranges;
 
@@ -268,6 +274,8 @@ static int set_ranges(struct child_sa *child, const struct event *ev)
 	ranges = calloc(ev->remote_ts_count, sizeof(*ranges));
 	if (!ranges)
 		return -ENOMEM;
+	if (child->steered)
+		tell_steered(model, child, false);
 	free(child->ranges);
 	child->ranges = ranges;
 	child->range_count = 0;
@@ -278,6 +286,8 @@ static int set_ranges(struct child_sa *child, const struct event *ev)
 		else
 			child->ranges_unknown = true;
 	}
+	if (child->steered)
+		tell_steered(model, child, true);
 	return 0;
 }
 
@@ -342,7 +352,7 @@ static int update_child(struct model *model, const struct event *ev)
 		r = move_child(model, child, ev);
 	else
 		child = add_child(model, ev);
-	if (!child || r < 0 || set_texts(child, ev) || set_ranges(child, ev)) {
+	if (!child || r < 0 || set_texts(child, ev) || set_ranges(model, child, ev)) {
 		/* Half known is unknown, and unknown is enforced. */
 		if (child)
 			remove_child(model, child);
@@ -452,6 +462,7 @@ void model_set_steered(struct model *model, struct child_sa *child, bool steered
 		child->tenant->steered++;
 	else
 		child->tenant->steered--;
+	tell_steered(model, child, steered);
 	model_touch(model, child->tenant);
 }
 
@@ -504,7 +515,8 @@ void model_done(struct model *model)
 {
 	struct tenant *tenant, *next;
 
-	model->call = (struct model_callbacks){ ignore_change, ignore_leaving };
+	model->call = (struct model_callbacks){ .changed = ignore_change,
+						.leaving = ignore_leaving };
 	model_clear(model);
 	HASH_ITER(hh, model->tenants, tenant, next) {
 		HASH_DELETE(hh, model->tenants, tenant); /* NOLINT: uthash */

@@ -2,6 +2,7 @@
 """Real charons, each in its namespace with its own configuration, log and vici socket."""
 
 import pathlib
+import re
 import shutil
 
 from .system import LabError, Process, run, tail, wait_until
@@ -16,6 +17,10 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "swanctl-examples"
 PLUGINS = ("aes", "sha1", "sha2", "md5", "hmac", "kdf", "random", "nonce", "x509", "constraints",
            "revocation", "pubkey", "pem", "pkcs1", "pkcs8", "openssl", "gcm", "curve25519", "gmp",
            "kernel-netlink", "socket-default", "vici", "updown", "eap-identity", "eap-mschapv2")
+
+# What swanctl lists: "gateway: #1, ESTABLISHED ..." and "  internet: #2, reqid 1, INSTALLED ...".
+LISTED = {"ike": "^{}: #(\\d+), ESTABLISHED", "child": "^  {}: #(\\d+), .*INSTALLED"}
+NAMES = {"ike": "gateway", "child": "internet"}  # as the shipped customers call them
 
 # charon loads plugins from one compiled-in directory only. In the mount namespace that `ip netns
 # exec` makes, a directory with ours beside the installed ones takes its place: nothing is
@@ -132,10 +137,44 @@ class Charon:
         return found
 
     def count_child_sas(self):
-        return self.swanctl("--list-sas").stdout.count(", INSTALLED,")
+        """Those that take packets: with IKEv1, one that was rekeyed stays until it expires."""
+        listed = self.swanctl("--list-sas").stdout
+        return listed.count(", INSTALLED,") + listed.count(", REKEYED,")
 
-    def initiate(self, timeout=20):
-        done = self.swanctl("--initiate", "--child", "internet", "--timeout", timeout, check=False)
+    def configure(self, text):
+        """Load this swanctl.conf instead of the one before."""
+        (self.swanctl_dir / "swanctl.conf").write_text(text)
+        self.swanctl("--load-all")
+
+    def set_options(self, text):
+        """Give the running charon these lines of strongswan.conf besides the lab's."""
+        self.extra = text
+        self.write_settings()
+        self.swanctl("--reload-settings")
+
+    def current_ids(self, what, name=None):
+        """Unique ids of the IKE or child SAs ("ike", "child") of this name that are in use."""
+        pattern = LISTED[what].format(re.escape(name or NAMES[what]))
+        return set(re.findall(pattern, self.swanctl("--list-sas").stdout, re.MULTILINE))
+
+    def rekey(self, what, name=None, *options, deadline=10):
+        """Rekey and wait until only the new one is left."""
+        name = name or NAMES[what]
+        before = self.current_ids(what, name)
+        self.swanctl("--rekey", f"--{what}", name, *options)
+
+        def rekeyed():
+            now = self.current_ids(what, name)
+            return now and not now & before
+
+        wait_until(rekeyed, f"{what} SA {name} of {self.role} is rekeyed", deadline)
+
+    def logged(self, pattern):
+        """How often this was logged."""
+        return len(re.findall(pattern, self.log.read_text(errors="replace")))
+
+    def initiate(self, child="internet", timeout=20):
+        done = self.swanctl("--initiate", "--child", child, "--timeout", timeout, check=False)
         if done.returncode != 0:
             raise LabError(f"{self.role} cannot connect: {done.stdout[-1500:]}{done.stderr}")
 

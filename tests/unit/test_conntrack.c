@@ -187,6 +187,25 @@ static void test_all_pinned(void **state)
 	expect_left(0x18);
 }
 
+static void test_kept_addresses_keep_their_flows(void **state)
+{
+	const struct address_range wide = range("198.51.100.0", "198.51.100.255"),
+				   kept = range("198.51.100.16", "198.51.100.31");
+
+	(void)state;
+	make_flows();
+	conntrack_keep(conntrack, &kept, true);
+	conntrack_forget(conntrack, &wide);
+	assert_true(netns_wait(is_gone, (void *)&flows[0], 2000));
+	expect_left(0x7a);
+	conntrack_forget(conntrack, NULL);
+	assert_true(netns_wait(is_gone, (void *)&flows[6], 2000));
+	expect_left(0x1a);
+	conntrack_keep(conntrack, &kept, false);
+	conntrack_forget(conntrack, &wide);
+	assert_true(netns_wait(is_gone, (void *)&flows[1], 2000));
+}
+
 /* What was asked for is done before the thread ends, whatever it is busy with. */
 static void test_stop_finishes(void **state)
 {
@@ -265,9 +284,10 @@ static void test_signals_blocked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_one_address),     TEST(test_ranges),     TEST(test_all_pinned),
-		TEST(test_stop_finishes),   TEST(test_full_queue), TEST(test_zone),
-		TEST(test_signals_blocked),
+		TEST(test_one_address),   TEST(test_ranges),
+		TEST(test_all_pinned),    TEST(test_kept_addresses_keep_their_flows),
+		TEST(test_stop_finishes), TEST(test_full_queue),
+		TEST(test_zone),          TEST(test_signals_blocked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

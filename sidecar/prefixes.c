@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "prefixes.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <uthash.h>
+
+#define BITS_MAX 128
+/* From the start as many buckets as child SAs are expected: a step of a chain is a cache miss. */
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS 131072U
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 17U
+
+/* Bytes only, so that it can be a key as it is. */
+struct key {
+	uint8_t six; /* IPv6 */
+	uint8_t length;
+	uint8_t address[16];
+};
+
+struct prefix {
+	struct key key;
+	unsigned count;
+	UT_hash_handle hh;
+};
+
+struct prefixes {
+	struct prefix *all;
+	size_t with_length[2][BITS_MAX + 1]; /* so that only lengths in use are looked for */
+};
+
+/* Returns false to stop. */
+typedef bool (*on_prefix)(struct prefixes *prefixes, const struct key *key);
+
+struct prefixes *prefixes_new(void)
+{
+	return calloc(1, sizeof(struct prefixes));
+}
+
+static void drop(struct prefixes *prefixes, struct prefix *prefix)
+{
+	prefixes->with_length[prefix->key.six][prefix->key.length]--;
+	HASH_DELETE(hh, prefixes->all, prefix);
+	free(prefix);
+}
+
+void prefixes_free(struct prefixes *prefixes)
+{
+	struct prefix *prefix, *next;
+
+	if (!prefixes)
+		return;
+	HASH_ITER(hh, prefixes->all, prefix, next)
+		drop(prefixes, prefix);
+	free(prefixes);
+}
+
+static void set_host_bits(const struct key *key, bool ones, uint8_t address[16])
+{
+	const unsigned bytes = key->six ? 16 : 4;
+	const unsigned whole = key->length / 8;
+	const uint8_t rest = (uint8_t)(0xff >> key->length % 8);
+
+	memmove(address, key->address, 16);
+	if (whole == bytes)
+		return;
+	address[whole] = (uint8_t)(ones ? address[whole] | rest : address[whole] & ~rest);
+	memset(address + whole + 1, ones ? 0xff : 0, bytes - whole - 1);
+}
+
+/* Make the prefix at key->address as large as its address and the range's end allow. */
+static void fit(struct key *key, const uint8_t hi[16], uint8_t last[16])
+{
+	const unsigned bits = key->six ? 128 : 32;
+	unsigned length = bits;
+
+	while (length && !(key->address[(length - 1) / 8] & 0x80 >> (length - 1) % 8))
+		length--;
+	for (;; length++) {
+		key->length = (uint8_t)length;
+		set_host_bits(key, true, last);
+		if (memcmp(last, hi, 16) <= 0)
+			return;
+	}
+}
+
+/* To the next address. */
+static void increment(uint8_t address[16], unsigned bytes)
+{
+	while (bytes && !++address[--bytes])
+		;
+}
+
+static bool each_prefix(struct prefixes *prefixes, const struct address_range *range,
+			on_prefix each)
+{
+	struct key key = { .six = range->family == AF_INET6 };
+	uint8_t last[16];
+
+	memcpy(key.address, range->lo, 16);
+	for (;;) {
+		fit(&key, range->hi, last);
+		if (!each(prefixes, &key))
+			return false;
+		if (!memcmp(last, range->hi, 16))
+			return true;
+		memcpy(key.address, last, 16);
+		increment(key.address, key.six ? 16 : 4);
+	}
+}
+
+static struct prefix *find(struct prefixes *prefixes, const struct key *key)
+{
+	struct prefix *prefix;
+
+	HASH_FIND(hh, prefixes->all, key, sizeof(*key), prefix);
+	return prefix;
+}
+
+static bool add(struct prefixes *prefixes, const struct key *key)
+{
+	struct prefix *prefix = find(prefixes, key);
+
+	if (!prefix) {
+		prefix = calloc(1, sizeof(*prefix));
+		if (!prefix)
+			return false;
+		prefix->key = *key;
+		HASH_ADD(hh, prefixes->all, key, sizeof(prefix->key), prefix);
+		prefixes->with_length[key->six][key->length]++;
+	}
+	prefix->count++;
+	return true;
+}
+
+void prefixes_add(struct prefixes *prefixes, const struct address_range *range)
+{
+	each_prefix(prefixes, range, add);
+}
+
+static bool remove_one(struct prefixes *prefixes, const struct key *key)
+{
+	struct prefix *prefix = find(prefixes, key);
+
+	if (prefix && !--prefix->count)
+		drop(prefixes, prefix);
+	return true;
+}
+
+void prefixes_remove(struct prefixes *prefixes, const struct address_range *range)
+{
+	each_prefix(prefixes, range, remove_one);
+}
+
+/* Is this prefix, or one that it is a part of, kept? */
+static bool covers(struct prefixes *prefixes, const struct key *key)
+{
+	struct key wider = { .six = key->six };
+
+	for (unsigned length = 0; length <= key->length; length++) {
+		if (!prefixes->with_length[key->six][length])
+			continue;
+		wider.length = (uint8_t)length;
+		memcpy(wider.address, key->address, sizeof(wider.address));
+		set_host_bits(&wider, false, wider.address);
+		if (find(prefixes, &wider))
+			return true;
+	}
+	return false;
+}
+
+bool prefixes_cover(struct prefixes *prefixes, const struct address_range *range)
+{
+	return each_prefix(prefixes, range, covers);
+}

@@ -7,11 +7,6 @@
 #include <uthash.h>
 
 #define BITS_MAX 128
-/* From the start as many buckets as child SAs are expected: a step of a chain is a cache miss. */
-#undef HASH_INITIAL_NUM_BUCKETS
-#undef HASH_INITIAL_NUM_BUCKETS_LOG2
-#define HASH_INITIAL_NUM_BUCKETS 131072U
-#define HASH_INITIAL_NUM_BUCKETS_LOG2 17U
 
 /* Bytes only, so that it can be a key as it is. */
 struct key {

@@ -176,7 +176,7 @@ static void write_tenant(struct daemon *daemon, struct json_writer *w, const str
 	json_uint(w, "child_sas", tenant->child_count);
 	json_array_begin(w, "profiles");
 	for (unsigned p = 0; p < daemon->core.settings->profile_count; p++)
-		if (tenant->exempt_until[p])
+		if (model_exempt_until(tenant, p))
 			json_string(w, NULL, daemon->core.settings->profiles[p].name);
 	json_array_end(w);
 	json_string(w, "steering",

@@ -15,8 +15,8 @@ struct active {
 	int64_t expires_at_us; /* 0: never */
 	struct tenant *tenant;
 	int profile; /* index, or -1: no such profile now */
-	char profile_name[SETTINGS_NAME_MAX + 1];
 	struct active *prev, *next;
+	char profile_name[]; /* as on disk */
 };
 
 /* An end that the disk has not taken yet. */
@@ -72,7 +72,7 @@ static void drop_all(struct exceptions *exceptions)
 static int add_active(struct exceptions *exceptions, const struct exception *exception)
 {
 	struct tenant *tenant = model_tenant(exceptions->model, exception->tenant);
-	struct active *active = calloc(1, sizeof(*active));
+	struct active *active = calloc(1, sizeof(*active) + strlen(exception->profile) + 1);
 
 	if (!tenant || !active) {
 		free(active);

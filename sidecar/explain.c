@@ -123,7 +123,7 @@ static int find_profile(const struct question *q)
 	const struct settings *settings = q->daemon->core.settings;
 
 	for (unsigned p = 0; q->tenant && p < settings->profile_count; p++)
-		if (q->tenant->exempt_until[p] && serves(&settings->profiles[p], q))
+		if (model_exempt_until(q->tenant, p) && serves(&settings->profiles[p], q))
 			return (int)p;
 	return -1;
 }

@@ -127,26 +127,6 @@ static void unlink_tenant(struct model *model, struct child_sa *child)
 	model_touch(model, tenant);
 }
 
-/* Most child SAs have a text or two that say nothing: these share one. */
-static char nothing[] = "";
-
-static void free_text(char *text)
-{
-	if (text != nothing)
-		free(text);
-}
-
-static void free_texts(struct child_sa *child)
-{
-	free_text(child->identity);
-	free_text(child->identity_source);
-	free_text(child->connection);
-	free_text(child->name);
-	free_text(child->remote_host);
-	free_text(child->reason);
-	free(child->ranges);
-}
-
 static void remove_child(struct model *model, struct child_sa *child)
 {
 	uint32_t spi = child->spi_in;
@@ -159,33 +139,43 @@ static void remove_child(struct model *model, struct child_sa *child)
 	unlink_spi(model, child);
 	unlink_tenant(model, child);
 	model->child_count--;
-	free_texts(child);
+	free(child->texts);
+	free(child->ranges);
 	free(child);
 	model->call.changed(model->user, spi);
 }
 
-/* Keep the old text when an event does not say it anew. */
-static int set_text(char **text, const char *value)
-{
-	char *copy;
-
-	if ((*text && !value) || (*text && value && !strcmp(*text, value)))
-		return 0;
-	copy = value && *value ? strdup(value) : nothing;
-	if (!copy)
-		return -ENOMEM;
-	free_text(*text);
-	*text = copy;
-	return 0;
-}
-
+/* An event that does not say a text anew keeps the old one. */
 static int set_texts(struct child_sa *child, const struct event *ev)
 {
-	if (set_text(&child->identity, ev->identity) ||
-	    set_text(&child->identity_source, ev->identity_source) ||
-	    set_text(&child->connection, ev->connection) || set_text(&child->name, ev->child) ||
-	    set_text(&child->remote_host, ev->remote_host) || set_text(&child->reason, ev->reason))
+	const char **const texts[] = { &child->identity,    &child->identity_source,
+				       &child->connection,  &child->name,
+				       &child->remote_host, &child->reason };
+	const char *said[] = { ev->identity, ev->identity_source, ev->connection,
+			       ev->child,    ev->remote_host,     ev->reason };
+	const unsigned count = sizeof(texts) / sizeof(texts[0]);
+	size_t size = 0;
+	bool changed = false;
+	char *block, *at;
+
+	for (unsigned i = 0; i < count; i++) {
+		changed = changed || !*texts[i] || (said[i] && strcmp(said[i], *texts[i]));
+		if (!said[i])
+			said[i] = *texts[i] ? *texts[i] : "";
+		size += strlen(said[i]) + 1;
+	}
+	if (!changed)
+		return 0;
+	block = at = malloc(size);
+	if (!block)
 		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++) {
+		strcpy(at, said[i]);
+		*texts[i] = at;
+		at += strlen(at) + 1;
+	}
+	free(child->texts);
+	child->texts = block;
 	return 0;
 }
 
@@ -378,12 +368,13 @@ static void end_child(struct model *model, const struct event *ev)
 
 static int update_ike(struct model *model, const struct event *ev)
 {
+	const struct event moved = { .remote_host = ev->remote_host };
 	uint32_t id = ev->old_ike_id ? ev->old_ike_id : ev->ike_id;
 	struct child_sa *child, *next;
 
 	for (child = model_find_ike(model, id); child; child = next) {
 		next = child->ike_next;
-		if (set_text(&child->remote_host, ev->remote_host))
+		if (set_texts(child, &moved))
 			return -ENOMEM;
 		if (child->ike_id != ev->ike_id) {
 			unlink_ike(model, child);
@@ -441,13 +432,53 @@ void model_clear(struct model *model)
 	model_snapshot_end(model, SIZE_MAX);
 }
 
+static struct exemption *find_exemption(const struct tenant *tenant, unsigned profile)
+{
+	for (unsigned i = 0; i < tenant->exemption_count; i++)
+		if (tenant->exemptions[i].profile == profile)
+			return &tenant->exemptions[i];
+	return NULL;
+}
+
+int64_t model_exempt_until(const struct tenant *tenant, unsigned profile)
+{
+	const struct exemption *exemption = find_exemption(tenant, profile);
+
+	return exemption ? exemption->until : 0;
+}
+
+static void add_exemption(struct tenant *tenant, struct exemption exemption)
+{
+	struct exemption *grown = reallocarray(tenant->exemptions, tenant->exemption_count + 1,
+					       sizeof(*grown));
+
+	if (!grown) {
+		log_error("model", "no memory to exempt \"%s\", enforcing it", tenant->name);
+		return;
+	}
+	tenant->exemptions = grown;
+	grown[tenant->exemption_count++] = exemption;
+}
+
+static void change_exemption(struct tenant *tenant, unsigned profile, int64_t until)
+{
+	struct exemption *exemption = find_exemption(tenant, profile);
+
+	if (!exemption)
+		add_exemption(tenant, (struct exemption){ until, profile });
+	else if (until)
+		exemption->until = until;
+	else
+		*exemption = tenant->exemptions[--tenant->exemption_count];
+}
+
 void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile, int64_t until)
 {
 	struct child_sa *child;
 
-	if (tenant->exempt_until[profile] == until)
+	if (model_exempt_until(tenant, profile) == until)
 		return;
-	tenant->exempt_until[profile] = until;
+	change_exemption(tenant, profile, until);
 	model_touch(model, tenant);
 	DL_FOREACH2(tenant->children, child, tenant_next)
 	model->call.changed(model->user, child->spi_in);
@@ -474,12 +505,18 @@ void model_touch(struct model *model, struct tenant *tenant)
 	LL_PREPEND2(model->touched, tenant, touched_next);
 }
 
+static void free_tenant(struct model *model, struct tenant *tenant)
+{
+	HASH_DELETE(hh, model->tenants, tenant); /* NOLINT: uthash */
+	free(tenant->exemptions);
+	free(tenant);
+}
+
 static void drop_if_unused(struct model *model, struct tenant *tenant)
 {
 	if (tenant->child_count || tenant->exception_count)
 		return;
-	HASH_DELETE(hh, model->tenants, tenant); /* NOLINT: uthash */
-	free(tenant);
+	free_tenant(model, tenant);
 }
 
 void model_each_touched(struct model *model, bool (*each)(void *, struct tenant *), void *user)
@@ -518,9 +555,7 @@ void model_done(struct model *model)
 	model->call = (struct model_callbacks){ .changed = ignore_change,
 						.leaving = ignore_leaving };
 	model_clear(model);
-	HASH_ITER(hh, model->tenants, tenant, next) {
-		HASH_DELETE(hh, model->tenants, tenant); /* NOLINT: uthash */
-		free(tenant);
-	}
+	HASH_ITER(hh, model->tenants, tenant, next)
+		free_tenant(model, tenant);
 	model->touched = NULL;
 }

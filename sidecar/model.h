@@ -25,8 +25,7 @@
 #include "event.h"
 #include "settings.h"
 
-/* Exempt without an end. Other values of exempt_until are microseconds since 1970; 0: not exempt.
- */
+/* Exempt without an end. Other ends of an exemption are microseconds since 1970; 0: not exempt. */
 #define EXEMPT_FOREVER INT64_MAX
 
 struct tenant;
@@ -47,8 +46,9 @@ struct child_sa {
 	bool up;
 	bool steered; /* wanted in the kernel for at least one profile */
 	struct tenant *tenant;
-	/* texts of the last event, owned unless empty; never NULL */
-	char *identity, *identity_source, *connection, *name, *remote_host, *reason;
+	/* Texts of the last event that said them, never NULL; all in one block. */
+	const char *identity, *identity_source, *connection, *name, *remote_host, *reason;
+	char *texts;
 	struct address_range *ranges;
 	unsigned range_count;
 	bool ranges_unknown; /* a selector that could not be read */
@@ -62,10 +62,17 @@ struct child_sa {
 	uint32_t snapshot_round;
 };
 
+/* A tenant's exemption by one profile. */
+struct exemption {
+	int64_t until; /* see EXEMPT_FOREVER; never 0 */
+	unsigned profile;
+};
+
 struct tenant {
 	struct child_sa *children;
 	size_t child_count;
-	int64_t exempt_until[SETTINGS_PROFILES_MAX];
+	struct exemption *exemptions; /* at most SETTINGS_PROFILES_MAX, no two of one profile */
+	unsigned exemption_count;
 	unsigned exception_count; /* keeps the object although no child SA is there */
 	bool conflict;            /* in address mode: shares an address with another tenant */
 	bool conflict_found;      /* by the plan being made */
@@ -129,7 +136,11 @@ struct child_sa *model_find_ike(struct model *model, uint32_t ike_id);
 /* First of the list (spi_next) of child SAs with this inbound SPI, or NULL. */
 struct child_sa *model_find_spi(struct model *model, uint32_t spi);
 
-/* Set a tenant's exemption; reports each of its child SAs as changed. */
+/* When a tenant's exemption by a profile ends; 0: it has none. */
+int64_t model_exempt_until(const struct tenant *tenant, unsigned profile);
+
+/* Set a tenant's exemption; reports each of its child SAs as changed. Without memory for it the
+ * tenant stays enforced, and that is logged. */
 void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile, int64_t until);
 
 /* Note whether a child SA is steered. */

@@ -65,7 +65,7 @@ void plan_spi(struct model *model, struct elements *elements, unsigned profiles,
 
 	for (unsigned p = 0; p < profiles; p++) {
 		struct element_key key = plan_sa_key(p, spi);
-		int64_t until = tenant ? tenant->exempt_until[p] : 0;
+		int64_t until = tenant ? model_exempt_until(tenant, p) : 0;
 
 		if (until)
 			elements_want(elements, &key, element_expiry(until));
@@ -146,7 +146,7 @@ static bool plan_group(struct elements *elements, unsigned profiles, const struc
 
 	for (unsigned p = 0; tenant && p < profiles; p++) {
 		struct element_key key = plan_range_key(p, whole);
-		int64_t until = tenant->exempt_until[p];
+		int64_t until = model_exempt_until(tenant, p);
 
 		if (until)
 			elements_want(elements, &key, element_expiry(until));

@@ -32,9 +32,9 @@ class Recorder:
     def write(self, **fields):
         self.file.write(json.dumps(fields) + "\n")
 
-    def print_failure(self, report):
+    def print_failure(self, report, when):
         self.terminal.ensure_newline()
-        self.terminal.section(f"{report.nodeid} ({report.when})", sep="_", red=True)
+        self.terminal.section(f"{report.nodeid} ({when})", sep="_", red=True)
         report.toterminal(self.terminal._tw)
         for title, text in report.sections:
             self.terminal.section(title, sep="-")
@@ -44,6 +44,7 @@ class Recorder:
         """A file that cannot be read is a test that failed."""
         if report.failed:
             self.write(test=report.nodeid, outcome="failed")
+            self.print_failure(report, "collection")
 
     def pytest_collection_finish(self, session):
         self.write(planned=[item.nodeid for item in session.items])
@@ -53,7 +54,7 @@ class Recorder:
         phases = self.phases.setdefault(report.nodeid, [])
         phases.append(report)
         if report.failed:
-            self.print_failure(report)
+            self.print_failure(report, report.when)
         if report.when == "teardown":
             worst = max(phases, key=lambda phase: ORDER.index(phase.outcome))
             self.write(test=report.nodeid, outcome=worst.outcome, reason=reason(worst),

@@ -99,6 +99,8 @@ class Run:
 
     def count_tests(self, ran_elsewhere):
         missing = self.planned - set(self.tests)
+        for name in sorted(self.names("failed")):
+            print(f"FAILED: {name} in {self.path}")
         for name in sorted(missing):
             print(f"FAILED: {name}: was not run to its end in {self.path}")
         return Count(len(self.names("passed")), len(self.names("failed")) + len(missing),

@@ -22,6 +22,9 @@ PLUGINS = ("aes", "sha1", "sha2", "md5", "hmac", "kdf", "random", "nonce", "x509
 LISTED = {"ike": "^{}: #(\\d+), ESTABLISHED", "child": "^  {}: #(\\d+), .*INSTALLED"}
 NAMES = {"ike": "gateway", "child": "internet"}  # as the shipped customers call them
 
+# All that swanctl needs to read keys and certificates: by default it loads all it finds, each time.
+SWANCTL_PLUGINS = "pem pkcs1 pkcs8 x509 pubkey openssl random"
+
 # charon loads plugins from one compiled-in directory only. In the mount namespace that `ip netns
 # exec` makes, a directory with ours beside the installed ones takes its place: nothing is
 # installed on the machine.
@@ -94,6 +97,7 @@ class Charon:
             f"\t\tvici {{ socket = {self.uri} }}\n\t}}\n"
             f"\tfilelog {{ lab {{\n\t\tpath = {self.log}\n\t\tappend = yes\n"
             "\t\tflush_line = yes\n\t\ttime_format = %H:%M:%S\n\t\tdefault = 1\n\t} }\n}\n"
+            f"swanctl {{\n\tload = {SWANCTL_PLUGINS}\n}}\n"
             f"{includes}{self.extra}")
 
     def start(self):

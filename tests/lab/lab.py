@@ -17,6 +17,8 @@ from .topology import CLIENTS, SERVER4, SERVER6, Network
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"
+# For programs of the standard library alone, that are started often: without looking for more.
+BARE = ("-I", "-S")
 STATE_DIR = "/run/tenant-steer-lab"
 PREFIX = "ts-"
 
@@ -190,7 +192,7 @@ class Lab:
 
     def probe(self, name, kind, family=4, timeout=5.0):
         done = self.network.exec(
-            name, PYTHON, HERE / "probe.py", kind, "--source", self.source(name, family),
+            name, PYTHON, *BARE, HERE / "probe.py", kind, "--source", self.source(name, family),
             "--target", SERVER4 if family == 4 else SERVER6, "--timeout", timeout,
             "--tag", name, timeout=timeout * 4 + 10)
         return json.loads(done.stdout)

@@ -13,8 +13,14 @@
 #include <utlist.h>
 
 #define NONE INT64_MIN /* neither an expiry nor 0, "for ever" */
-/* Two expiries this close are one: the kernel keeps a remaining time in jiffies. */
-#define SAME_EXPIRY_US 2000000
+/*
+ * The kernel keeps a remaining time, in jiffies, and when it was read is not known exactly: an
+ * element may go this much too soon. Too late by more than a few jiffies is another expiry.
+ */
+#define TOO_SOON_US 2000000
+#define TOO_LATE_US 20000
+/* A kernel that always takes long does so for every transaction: then once more is no better. */
+#define LATE_TRIES 3
 
 enum queue { QUEUE_NONE, QUEUE_WITHDRAW, QUEUE_GRANT };
 
@@ -25,6 +31,7 @@ struct entry {
 	uint32_t plan;
 	bool seen;
 	uint8_t queue;
+	uint8_t late; /* commits in a row that took too long */
 	struct entry *prev, *next;
 	UT_hash_handle hh;
 };
@@ -89,13 +96,13 @@ static struct entry *find_or_add(struct elements *elements, const struct element
 	return entry;
 }
 
-static bool same_expiry(int64_t a, int64_t b)
+static bool same_expiry(int64_t want, int64_t have)
 {
-	if (a == b)
+	if (want == have)
 		return true;
-	if (a == NONE || b == NONE || a == 0 || b == 0)
+	if (want == NONE || have == NONE || want == 0 || have == 0)
 		return false;
-	return llabs((long long)(a - b)) <= SAME_EXPIRY_US;
+	return have <= want + TOO_LATE_US && have >= want - TOO_SOON_US;
 }
 
 static void dequeue(struct elements *elements, struct entry *entry)
@@ -136,6 +143,7 @@ bool elements_want(struct elements *elements, const struct element_key *key, int
 		return false;
 	elements->wanted += news;
 	entry->want = expires_us;
+	entry->late = 0;
 	classify(elements, entry);
 	return news;
 }
@@ -270,12 +278,30 @@ static void set_have(struct elements *elements, const struct element_key *key, i
 	classify(elements, entry);
 }
 
-void elements_committed(struct elements *elements, const struct element_batch *batch)
+/* Until when the kernel may hold an element that it was given within the last took_us. */
+static int64_t latest_expiry(struct elements *elements, const struct element *element,
+			     int64_t took_us)
+{
+	struct entry *entry = find(elements, &element->key);
+
+	if (!entry || !element->expires_us || took_us <= TOO_LATE_US) {
+		if (entry)
+			entry->late = 0;
+		return element->expires_us;
+	}
+	return ++entry->late < LATE_TRIES ? element->expires_us + took_us : element->expires_us;
+}
+
+void elements_committed(struct elements *elements, const struct element_batch *batch,
+			int64_t took_us)
 {
 	for (size_t i = 0; i < batch->removal_count; i++)
 		set_have(elements, &batch->removals[i].key, NONE);
-	for (size_t i = 0; i < batch->addition_count; i++)
-		set_have(elements, &batch->additions[i].key, batch->additions[i].expires_us);
+	for (size_t i = 0; i < batch->addition_count; i++) {
+		const struct element *added = &batch->additions[i];
+
+		set_have(elements, &added->key, latest_expiry(elements, added, took_us));
+	}
 }
 
 size_t elements_wanted(const struct elements *elements)

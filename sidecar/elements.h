@@ -48,8 +48,14 @@ struct element_batch {
 size_t elements_next_batch(struct elements *elements, size_t max, int64_t now_us,
 			   struct element_batch *batch);
 
-/* The kernel took the batch. (If it did not: observe again, then ask for the next batch.) */
-void elements_committed(struct elements *elements, const struct element_batch *batch);
+/*
+ * The kernel took the batch. (If it did not: observe again, then ask for the next batch.) took_us:
+ * how long that was. A timeout counts from when the kernel comes to it, and it may have had to
+ * wait for somebody else's transaction: what may have got too long an expiry by that is given
+ * again by a next batch, a few times at the most.
+ */
+void elements_committed(struct elements *elements, const struct element_batch *batch,
+			int64_t took_us);
 
 /* How many are wanted. */
 size_t elements_wanted(const struct elements *elements);

@@ -232,13 +232,16 @@ static int flush_batches(struct steering *steering)
 
 	while (r == 0 &&
 	       elements_next_batch(steering->elements, NFT_BATCH_MAX, clock_wall_us(), &batch)) {
+		int64_t began = clock_monotonic_us();
+
 		if (batch.addition_count && grants++ == GRANT_BATCHES)
 			return 1;
 		r = nft_apply(steering->nft, batch.removals, batch.removal_count, batch.additions,
 			      batch.addition_count);
 		if (r == 0) {
 			steering->counters.commits++;
-			elements_committed(steering->elements, &batch);
+			elements_committed(steering->elements, &batch,
+					   clock_monotonic_us() - began);
 		}
 	}
 	return r;

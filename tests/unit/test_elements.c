@@ -64,7 +64,7 @@ static size_t next(size_t max)
 static void commit_all(void)
 {
 	while (next(16))
-		elements_committed(elements, &batch);
+		elements_committed(elements, &batch, 0);
 }
 
 static void test_grants_come_once(void **state)
@@ -75,7 +75,7 @@ static void test_grants_come_once(void **state)
 	want(1, 0);
 	assert_int_equal(next(16), 2);
 	assert_int_equal(batch.addition_count, 2);
-	elements_committed(elements, &batch);
+	elements_committed(elements, &batch, 0);
 	assert_int_equal(next(16), 0);
 	assert_int_equal(elements_wanted(elements), 2);
 }
@@ -101,7 +101,7 @@ static void test_withdrawals_come_before_all_grants(void **state)
 	assert_int_equal(next(4), 4);
 	assert_int_equal(batch.removal_count, 4);
 	assert_int_equal(batch.addition_count, 0);
-	elements_committed(elements, &batch);
+	elements_committed(elements, &batch, 0);
 	assert_int_equal(next(4), 3);
 	assert_int_equal(batch.removal_count, 2);
 }
@@ -114,7 +114,7 @@ static void test_batches_are_bounded(void **state)
 	for (size_t left = 40, n; left; left -= n) {
 		n = next(16);
 		assert_true(n > 0 && n <= 16);
-		elements_committed(elements, &batch);
+		elements_committed(elements, &batch, 0);
 	}
 	assert_int_equal(next(16), 0);
 }
@@ -138,9 +138,53 @@ static void test_changed_expiry_is_removed_and_added(void **state)
 	assert_int_equal(next(16), 2);
 	assert_int_equal(batch.removal_count, 1);
 	assert_int_equal(batch.additions[0].expires_us, NOW + 90 * SEC);
-	elements_committed(elements, &batch);
+	elements_committed(elements, &batch, 0);
 	want(1, 0);
 	assert_int_equal(next(16), 2);
+}
+
+/* The kernel counts a timeout from when it comes to it: after the wait that was, it is too long. */
+static void test_late_commit_is_made_again(void **state)
+{
+	(void)state;
+	want(1, NOW + 60 * SEC);
+	want(2, 0);
+	assert_int_equal(next(16), 2);
+	elements_committed(elements, &batch, SEC / 10);
+	assert_int_equal(next(16), 2);
+	assert_int_equal(batch.removal_count, 1);
+	assert_int_equal(batch.additions[0].expires_us, NOW + 60 * SEC);
+	elements_committed(elements, &batch, SEC / 1000);
+	assert_int_equal(next(16), 0);
+}
+
+static void test_a_slow_kernel_is_not_asked_for_ever(void **state)
+{
+	unsigned times = 0;
+
+	(void)state;
+	want(1, NOW + 60 * SEC);
+	for (; next(16); times++)
+		elements_committed(elements, &batch, SEC / 10);
+	assert_in_range(times, 2, 5);
+}
+
+/* What is found to stay for too long is put right, what goes a little soon is left. */
+static void test_observed_expiry_may_not_be_late(void **state)
+{
+	uint64_t wrong;
+
+	(void)state;
+	want(1, NOW + 60 * SEC);
+	want(2, NOW + 60 * SEC);
+	commit_all();
+	elements_observe_begin(elements);
+	observe(1, NOW + 59 * SEC);
+	observe(2, NOW + 60 * SEC + SEC / 10);
+	elements_observe_end(elements, &wrong);
+	assert_int_equal(wrong, 0);
+	assert_int_equal(next(16), 2);
+	assert_int_equal(batch.additions[0].key.lo[3], 2);
 }
 
 /* Asking the kernel to remove what it has removed itself would fail the whole batch. */
@@ -174,7 +218,7 @@ static void test_observation_corrects(void **state)
 			    sizeof(struct element_key));
 	assert_memory_equal(&batch.additions[0].key, (&(struct element_key[]){ key(1) })[0],
 			    sizeof(struct element_key));
-	elements_committed(elements, &batch);
+	elements_committed(elements, &batch, 0);
 	elements_observe_begin(elements);
 	observe(1, 0);
 	observe(2, 0);
@@ -209,6 +253,9 @@ int main(void)
 		TEST(test_batches_are_bounded),
 		TEST(test_what_was_never_applied_needs_no_withdrawal),
 		TEST(test_changed_expiry_is_removed_and_added),
+		TEST(test_late_commit_is_made_again),
+		TEST(test_a_slow_kernel_is_not_asked_for_ever),
+		TEST(test_observed_expiry_may_not_be_late),
 		TEST(test_expired_is_not_removed),
 		TEST(test_observation_corrects),
 		TEST(test_a_new_plan_unwants_the_rest),

@@ -463,7 +463,9 @@ static int do_revoke(void *user, const struct control_caller *caller, yajl_val r
 				      : "the tenant has no active exception; steerctl exceptions "
 					"lists them");
 	/* The kernel first: a disk may take milliseconds, or not answer at all. */
-	kernel = core_settle(&daemon->core);
+	kernel = steering_end_former(daemon->core.steering);
+	if (kernel == 0)
+		kernel = core_settle(&daemon->core);
 	disk = exceptions_settle(daemon->core.exceptions);
 	json_array_begin(w, "revoked");
 	for (unsigned i = 0; i < count; i++) {

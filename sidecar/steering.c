@@ -271,6 +271,19 @@ int steering_flush(struct steering *steering)
 	return r;
 }
 
+int steering_end_former(struct steering *steering)
+{
+	int r;
+
+	if (steering->mode != STEERING_AUTO)
+		return 0;
+	r = nft_renew(steering->nft, 0);
+	/* No table, or one of other profiles, which then goes as a whole. */
+	if (r == -ENOENT)
+		r = nft_remove(steering->nft);
+	return note_result(steering, r, "the lease");
+}
+
 void steering_allow(struct steering *steering, bool allow, const char *reason)
 {
 	steering->allowed = allow;

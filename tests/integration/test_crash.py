@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Daemons that die or hang, and strangers in the kernel's tables: when in doubt, enforce."""
 
+import signal
 import time
 
 import pytest
@@ -54,6 +55,41 @@ def test_steerd_killed_and_away_longer_than_the_lease(lab, flows):
     assert lab.bypassed_packets() == after
     lab.steer.start()
     assert lab.wait_path("acme", "bypass")
+
+
+@pytest.fixture(name="deaf")
+def fixture_deaf(lab):
+    """The settings of a steerd that does not hear charon."""
+    yield {"publish": f"ipc://{lab.steer.dir}/nobody"}
+    lab.steer.stop()
+
+
+def restart(steer, deaf):
+    steer.kill()
+    steer.start(**deaf)
+
+
+def reload(steer, deaf):
+    steer.write_config(**deaf)
+    steer.process.signal(signal.SIGHUP)
+    steer.wait_log("is loaded anew")
+
+
+@pytest.mark.parametrize("renew", (restart, reload))
+def test_revoked_before_the_first_snapshot(lab, flows, deaf, renew):
+    """Flows that an earlier steerd let pass go on within its lease, but not one that is revoked."""
+    lab.grant_and_wait("acme")
+    flow = flows("acme")
+    assert flow.path == "bypass"
+    flow.wait_progress()
+    begun = time.monotonic()
+    renew(lab.steer, deaf)
+    flow.wait_progress(256)
+    lab.steer.revoke("acme")
+    after = lab.bypassed_packets()
+    assert time.monotonic() - begun < LEASE_SECONDS, "too slow a machine for this test"
+    assert lab.bypass_is_quiet(1)
+    assert lab.bypassed_packets() == after
 
 
 def test_steerd_frozen(lab):

@@ -30,10 +30,13 @@ class LossyRelay:
                 continue
             frames = self.subscriber.recv_multipart()
             kind = frames[0].decode().rpartition(".")[2]
-            if kind in self.lose:
+            if self.loses(kind):
                 self.lost.append(kind)
             else:
                 self.publisher.send_multipart(frames)
+
+    def loses(self, kind):
+        return kind in self.lose
 
     def close(self):
         self.stopping.set()

@@ -85,6 +85,7 @@ class Steer:
         self.relayed = f"ipc://{self.dir}/relayed-events"
         self.control = self.dir / "control"
         self.store = self.dir / "exceptions.db"
+        self.wrapper = ()  # setarch and its options, for example
         self.process = None
         for file in (self.steerd, self.steerctl, self.plugin):
             if not file.exists():
@@ -104,7 +105,8 @@ class Steer:
     def start(self, wait=True, **changes):
         self.write_config(**changes)
         self.process = Process(self.state, "steerd",
-                               self.on_gateway(self.steerd, "--config", self.config))
+                               self.on_gateway(*self.wrapper, self.steerd, "--config",
+                                               self.config))
         if wait:
             wait_until(self._answers,
                        lambda: f"steerd answers; its log:\n{tail(self.process.log)}")

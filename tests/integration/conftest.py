@@ -14,7 +14,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lab.lab import Lab, progress_to_stderr  # noqa: E402
 from lab.system import wait_until  # noqa: E402
-from lab.topology import CLIENTS  # noqa: E402
+from lab.sites import Site  # noqa: E402
+from lab.topology import ACME, CLIENTS  # noqa: E402
 
 PREFIX = "tst-"
 STATE_DIR = "/run/tenant-steer-tests"
@@ -52,6 +53,22 @@ def restore(lab):
 def fixture_lab(lab_session):
     restore(lab_session)
     return lab_session
+
+
+@pytest.fixture(name="sa")
+def fixture_sa(lab):
+    """The lab, if its kernel has ESP."""
+    if lab.esp != "kernel":
+        assert os.environ.get("TENANT_STEER_ESP") != "kernel", "this kernel should have ESP"
+        pytest.skip("this kernel has no ESP; tests/vm/run runs this test on one that has")
+    return lab
+
+
+@pytest.fixture(scope="session", name="twin_of_acme")
+def fixture_twin_of_acme():
+    """Makes the customer whose host has the very address of acme's, given its selectors."""
+    return lambda nets: Site("twin", 15, inner4=ACME.inner4, inner6=ACME.inner6,
+                             children=(("internet", nets),))
 
 
 @pytest.fixture(name="watch")

@@ -29,6 +29,7 @@ SWANCTL_PLUGINS = "pem pkcs1 pkcs8 x509 pubkey openssl random"
 # exec` makes, a directory with ours beside the installed ones takes its place: nothing is
 # installed on the machine.
 WITH_PLUGIN_DIR = f'mount --bind "$1" {PLUGIN_DIR} && shift && exec "$@"'
+SPI_IN = re.compile(r"^ +in +([0-9a-f]{8})", re.MULTILINE)
 
 
 def kernel_has_esp(network):
@@ -138,6 +139,28 @@ class Charon:
                 name = line.split(":")[0]
             elif ", INSTALLED," in line:
                 found.append(name)
+        return found
+
+    def list_sas(self):
+        """What swanctl prints of the IKE_SAs and their child SAs, by name of the connection."""
+        found = {}
+        for text in re.split(r"^(?=\S)", self.swanctl("--list-sas").stdout, flags=re.MULTILINE):
+            name = text.partition(":")[0]
+            found[name] = found.get(name, "") + text
+        return found
+
+    def spis_in(self, name):
+        """The numbers of the SAs by which this connection's packets come."""
+        return {int(spi, 16) for spi in SPI_IN.findall(self.list_sas().get(name, ""))}
+
+    def packets_from(self, source):
+        """How many packets of this peer the kernel's states have seen, by protocol."""
+        listed = self.network.ip(self.role, "-s", "xfrm", "state", "list", "src", source).stdout
+        found = {}
+        for state in re.split(r"^(?=src )", listed, flags=re.MULTILINE)[1:]:
+            protocol = re.search(r"proto (\S+) spi", state)[1]
+            packets = int(re.search(r"(\d+)\(packets\)", state)[1])
+            found[protocol] = found.get(protocol, 0) + packets
         return found
 
     def count_child_sas(self):

@@ -128,6 +128,17 @@ class Lab:
         A site connects by itself, a road warrior when it is told to.
         """
         self.network.add_client(client)
+        charon = self._start_client(client, configuration)
+        if client.inner4:
+            charon.wait_connected()
+        return charon
+
+    def add_site(self, site):
+        """A customer who can be plugged in elsewhere; nothing is configured yet, see sites.py."""
+        self.network.add_site(site)
+        return self._start_client(site, lambda _: "")
+
+    def _start_client(self, client, configuration):
         charon = Charon(self.network, self.state, client.name, self.esp)
         charon.use_certificates(self.pki, own="globex" if client.name == "globex" else None)
         charon.use_example(f"clients/{client.example}")
@@ -137,8 +148,6 @@ class Lab:
         self.charons[client.name] = charon
         self.clients[client.name] = client
         charon.start()
-        if client.inner4:
-            charon.wait_connected()
         return charon
 
     def connect(self, name):
@@ -166,12 +175,8 @@ class Lab:
         shipped = config.read_text()
         (config.parent / "swanctl-shipped.conf").write_text(shipped)
 
-        def load(content):
-            config.write_text(content)
-            self.gateway.swanctl("--load-all")
-
-        load(text)
-        return lambda: load(shipped)
+        self.gateway.configure(text)
+        return lambda: self.gateway.configure(shipped)
 
     def source(self, name, family=4):
         """The inner address that a customer's probes come from."""
@@ -190,16 +195,17 @@ class Lab:
 
     # Traffic
 
-    def probe(self, name, kind, family=4, timeout=5.0):
+    def probe(self, name, kind, family=4, timeout=5.0, source=None):
         done = self.network.exec(
-            name, PYTHON, *BARE, HERE / "probe.py", kind, "--source", self.source(name, family),
+            name, PYTHON, *BARE, HERE / "probe.py", kind,
+            "--source", source or self.source(name, family),
             "--target", SERVER4 if family == 4 else SERVER6, "--timeout", timeout,
             "--tag", name, timeout=timeout * 4 + 10)
         return json.loads(done.stdout)
 
-    def verdict(self, name, kind, family=4, timeout=5.0):
+    def verdict(self, name, kind, family=4, timeout=5.0, source=None):
         """Outcome and path of one probe."""
-        result = self.probe(name, kind, family, timeout)
+        result = self.probe(name, kind, family, timeout, source)
         return result["outcome"], result["path"]
 
     def wait_path(self, name, path, deadline=10.0):
@@ -207,10 +213,10 @@ class Lab:
         return wait_until(lambda: self.probe(name, "nontls443", timeout=1.0)["path"] == path
                           or None, f"{name} takes the path {path}", deadline)
 
-    def flow(self, name, family=4, port=0, tls=False):
+    def flow(self, name, family=4, port=0, tls=False, source=None):
         """Start a long-lived connection on port 443."""
         return FlowProcess(["ip", "netns", "exec", self.network.name(name), PYTHON,
-                            HERE / "flow.py", "--source", self.source(name, family),
+                            HERE / "flow.py", "--source", source or self.source(name, family),
                             "--target", SERVER4 if family == 4 else SERVER6, "--port", port,
                             *(["--tls"] if tls else [])])
 

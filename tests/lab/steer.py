@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -98,6 +99,13 @@ class Steer:
                   "lease": f"{LEASE_SECONDS}s", "mask": MARK_MASK, "priority": RULE_PRIORITY,
                   "table": TABLE, "via": json.dumps(BYPASS_VIA)}
         self.config.write_text(STEERD_CONF.format(**{**values, **changes}))
+
+    def exempt_spis(self):
+        """All numbers in the kernel's table that an SPI may be."""
+        listed = self.network.exec("gw", "nft", "-nn", "list", "table", "inet",
+                                   "tenant-steer").stdout
+        numbers = {int(word, 0) for word in re.findall(r"\b(?:0x[0-9a-f]+|\d{10})\b", listed)}
+        return {number for number in numbers if 0xc0000000 <= number <= 0xcfffffff}
 
     def on_gateway(self, *command):
         return ["ip", "netns", "exec", self.network.name("gw"), *command]

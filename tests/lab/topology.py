@@ -9,12 +9,15 @@ The servers' addresses are the same whichever way one comes; the server side lis
 interface separately (from_enforce, from_bypass, from_direct), so that an answer names the way.
 """
 
+import json
 from dataclasses import dataclass
 
 from .system import run
 
 GATEWAY4, GATEWAY6 = "192.0.2.1", "2001:db8:1::1"
 SERVER4, SERVER6 = "203.0.113.10", "2001:db8:443::10"
+# A router that translates addresses, and what customers behind it are given.
+NAT4, NAT_INSIDE4 = "192.0.2.200", "198.51.100.1"
 TENANTS4, TENANTS6 = "198.18.0.0/22", "2001:db8:a0::/44"
 PATHS = ("enforce", "bypass", "direct")
 BYPASS_VIA = ("198.19.2.2", "2001:db8:f2::2")
@@ -32,6 +35,8 @@ SYSCTLS = {
     "net.ipv6.conf.default.accept_ra": 0,
     "net.ipv4.conf.all.rp_filter": 0,
     "net.ipv4.conf.default.rp_filter": 0,
+    # A second address of one network outlives the first.
+    "net.ipv4.conf.all.promote_secondaries": 1,
 }
 FORWARDING = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
 
@@ -42,6 +47,15 @@ table inet admin {
 	chain nat {
 		type nat hook postrouting priority srcnat; policy accept;
 		oifname "direct" masquerade
+	}
+}
+"""
+
+NAT_NFT = """
+table inet nat {
+	chain nat {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifname "wan" masquerade
 	}
 }
 """
@@ -84,6 +98,16 @@ class Client:
     @property
     def outer6(self):
         return f"2001:db8:1::{self.host}"
+
+    @property
+    def hosts(self):
+        """Addresses behind it."""
+        return tuple(address for address in (self.inner4, self.inner6) if address)
+
+    @property
+    def inside4(self):
+        """Its address when it is plugged in behind the NAT router."""
+        return f"198.51.100.{self.host}"
 
 
 ACME = Client("acme", 11, "site-psk", "198.18.1.10", "2001:db8:a1::10")
@@ -165,9 +189,55 @@ class Network:
     def add_client(self, client):
         self._add_namespace(client.name)
         self._join_wan(client.name, "eth0", client.outer4, client.outer6)
-        for address, bits in ((client.inner4, 32), (client.inner6, 128)):
-            if address:
-                self.ip(client.name, "address", "add", f"{address}/{bits}", "dev", "lo")
+        for address in client.hosts:
+            self.ip(client.name, "address", "add", address, "dev", "lo")
+
+    def add_nat(self):
+        """A router with one address on the underlay and room for customers behind it."""
+        self._add_namespace("nat")
+        self.sysctl("nat", FORWARDING)
+        self._join_wan("nat", "wan", NAT4)
+        self.ip("nat", "link", "add", "inside", "type", "bridge")
+        self.ip("nat", "link", "set", "inside", "up")
+        self.ip("nat", "address", "add", f"{NAT_INSIDE4}/24", "dev", "inside")
+        self.nft("nat", NAT_NFT)
+
+    def add_site(self, client):
+        """A customer with two plugs, one on the underlay and one behind the NAT router."""
+        self.add_client(client)
+        if self.name("nat") not in self.namespaces():
+            self.add_nat()
+        self.ip("nat", "link", "add", client.name, "type", "veth",
+                "peer", "name", "eth1", "netns", self.name(client.name))
+        self.ip("nat", "link", "set", client.name, "master", "inside", "up")
+        self.ip(client.name, "link", "set", "eth1", "up")
+
+    def plug(self, client, where):
+        """Move a site into "wan" or "nat": there first, then away from where it was."""
+        old = set(self._addresses(client.name, ("eth0", "eth1")))
+        if where == "wan":
+            new = {("eth0", f"{client.outer4}/24"), ("eth0", f"{client.outer6}/64")}
+        else:
+            new = {("eth1", f"{client.inside4}/24")}
+        for interface, address in new - old:
+            self.ip(client.name, "address", "add", address, "dev", interface)
+        if where == "nat":
+            self.ip(client.name, "route", "replace", "default", "via", NAT_INSIDE4)
+        for interface, address in old - new:
+            self.ip(client.name, "address", "delete", address, "dev", interface)
+        # Who takes an address over announces it; here nobody waits for old entries to time out.
+        for role, interface in (("gw", "wan"), ("nat", "wan"), ("nat", "inside")):
+            self.ip(role, "neighbour", "flush", "dev", interface)
+
+    def _addresses(self, role, interfaces):
+        """Pairs: interface, global address with the bits of its network."""
+        listed = self.ip(role, "-j", "address", "show", "scope", "global").stdout
+        for interface in json.loads(listed):
+            if interface.get("ifname") in interfaces:
+                for address in interface["addr_info"]:
+                    # ip leaves an empty object where it leaves an address out.
+                    if address:
+                        yield interface["ifname"], f"{address['local']}/{address['prefixlen']}"
 
     def load_admin_nft(self):
         self.nft("gw", ADMIN_NFT)
@@ -177,13 +247,14 @@ class Network:
         self.sysctl(role, SYSCTLS)
         self.ip(role, "link", "set", "lo", "up")
 
-    def _join_wan(self, role, interface, address4, address6):
+    def _join_wan(self, role, interface, *addresses):
         self.ip("wan", "link", "add", role, "type", "veth",
                 "peer", "name", interface, "netns", self.name(role))
         self.ip("wan", "link", "set", role, "master", "br0", "up")
         self.ip(role, "link", "set", interface, "up")
-        self.ip(role, "address", "add", f"{address4}/24", "dev", interface)
-        self.ip(role, "address", "add", f"{address6}/64", "dev", interface)
+        for address in addresses:
+            bits = 64 if ":" in address else 24
+            self.ip(role, "address", "add", f"{address}/{bits}", "dev", interface)
 
     def _connect(self, link):
         self.ip(link.first, "link", "add", link.first_if, "type", "veth",

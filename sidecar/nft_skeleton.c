@@ -157,8 +157,30 @@ static void add_bypass_rule(const struct skeleton *sk, unsigned profile, unsigne
 	    stage == STAGE_FIRST ? "first" : "bypassed", p->name, what[stage]);
 }
 
+/*
+ * The key is the first SA that a packet came by, the outermost one. It has to be the only one of
+ * charon's, else the packet is that of the tenant whose SA is further in. With IPComp there is a
+ * second state, which decrypts nothing: charon's own for compressed packets, its number at most
+ * 0xffff (RFC 3173), or one of the kernel's for those too short to be compressed. That one is IP
+ * in IP, has an IPv4 address for a number, and no reqid. Neither is ever a key: plan_spi() leaves
+ * small numbers out.
+ */
+static void add_layer_rules(const struct skeleton *sk, const char *verdict)
+{
+	static const char *const layers[][2] = {
+		{ "ipsec in reqid 0", "not by an SA of charon's" },
+		{ "ipsec in spnum 1 reqid != 0 ipsec in spnum 1 spi > 0xffff",
+		  "a tunnel within a tunnel" },
+		{ "ipsec in spnum 2 spi >= 0", "a tunnel within a compressed one" },
+	};
+
+	for (unsigned i = 0; sk->mode == STEERING_SA && i < 3; i++)
+		add(sk->text, "\t\t%s %s comment \"%s\"\n", layers[i][0], verdict, layers[i][1]);
+}
+
 static void add_bypass_rules(const struct skeleton *sk, enum stage stage)
 {
+	add_layer_rules(sk, stage == STAGE_PINNED ? "counter name \"denied\" drop" : "return");
 	for (unsigned p = 0; p < sk->settings->profile_count; p++)
 		for (unsigned set = 0; set < SET_COUNT; set++)
 			if (nft_set_used(sk->mode, set))

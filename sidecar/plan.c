@@ -44,12 +44,15 @@ static int64_t element_expiry(int64_t exempt_until)
 	return exempt_until == EXEMPT_FOREVER ? 0 : exempt_until;
 }
 
-/* The one tenant of all child SAs with this SPI, or NULL: none, or more than one. */
+/*
+ * The one tenant of all child SAs with this SPI, or NULL: none, or more than one, or a number that
+ * an IPComp state may have as well.
+ */
 static struct tenant *only_tenant(struct model *model, uint32_t spi)
 {
 	struct child_sa *first = model_find_spi(model, spi), *child;
 
-	if (!first || !*first->tenant->name)
+	if (!first || !*first->tenant->name || spi <= PLAN_CPI_MAX)
 		return NULL;
 	for (child = first->spi_next; child; child = child->spi_next)
 		if (child->tenant != first->tenant)

@@ -5,7 +5,8 @@
  * desired. Pure memory, one thread.
  *
  * SA mode: an inbound SPI is desired for a profile if every child SA with that SPI belongs to one
- * tenant, and that tenant is exempt. Decided anew for each SPI that changed.
+ * tenant, and that tenant is exempt. Decided anew for each SPI that changed. SPIs up to
+ * PLAN_CPI_MAX, which charon draws only if it is told to (charon.spi_min), are never desired.
  *
  * Address mode: an inner address range is desired if the child SAs that may use it all belong to
  * one exempt tenant. A range shared by two tenants is a conflict: neither gets any of its
@@ -16,6 +17,9 @@
 
 #include "elements.h"
 #include "model.h"
+
+/* The kernel keeps IPComp's CPIs, 16 bits wide (RFC 3173, 3.3), as SPIs of states of their own. */
+#define PLAN_CPI_MAX 0xffffu
 
 /* The element of a child SA's SPI for a profile. */
 struct element_key plan_sa_key(unsigned profile, uint32_t spi);

@@ -177,6 +177,41 @@ static void test_no_bypass_without_two_matches(void **state)
 	}
 }
 
+/* In SA mode no chain lets a packet pass before it looked at which other SAs it came by. */
+static void test_layers_come_first(void **state)
+{
+	static const char *const layers[] = {
+		"\t\tipsec in reqid 0 ",
+		"\t\tipsec in spnum 1 reqid != 0 ipsec in spnum 1 spi > 0xffff ",
+		"\t\tipsec in spnum 2 spi >= 0 ",
+	};
+
+	(void)state;
+	for (int pinning = 0; pinning <= 1; pinning++) {
+		unsigned seen = 0, rules = 0;
+		char *save;
+
+		settings.pinning = pinning != 0;
+		make(STEERING_SA);
+		for (char *line = strtok_r(text, "\n", &save); line;
+		     line = strtok_r(NULL, "\n", &save)) {
+			if (strncmp(line, "\tchain ", 7) == 0)
+				seen = 0;
+			if (seen < 3 && strncmp(line, layers[seen], strlen(layers[seen])) == 0) {
+				assert_true(strstr(line, " return ") || strstr(line, " drop "));
+				seen++;
+			}
+			if (strstr(line, "ipsec in spi @sa_") == NULL)
+				continue;
+			assert_int_equal(seen, 3);
+			rules++;
+		}
+		assert_int_equal(rules, pinning ? 6 : 3);
+	}
+	make(STEERING_ADDRESS);
+	assert_null(strstr(text, "ipsec in "));
+}
+
 /* Names and numbers at their limits fit, and nft takes them. */
 static void test_largest(void **state)
 {
@@ -223,6 +258,7 @@ int main(void)
 		cmocka_unit_test_setup(test_sa_unpinned, setup),
 		cmocka_unit_test_setup(test_address_unpinned, setup),
 		cmocka_unit_test_setup(test_no_bypass_without_two_matches, setup),
+		cmocka_unit_test_setup(test_layers_come_first, setup),
 		cmocka_unit_test_setup(test_largest, setup),
 		cmocka_unit_test_setup(test_refused, setup),
 	};

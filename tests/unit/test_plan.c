@@ -103,17 +103,31 @@ static size_t wanted_in_all(void)
 	return elements_wanted(elements);
 }
 
+/* What could be a CPI names no SA, even if an SA has it. */
+static void test_numbers_of_ipcomp(void **state)
+{
+	(void)state;
+	exempt("acme", EXEMPT_FOREVER);
+	up("acme", 0x100, NULL);
+	up("acme", PLAN_CPI_MAX, NULL);
+	assert_int_equal(wanted_in_all(), 0);
+	assert_int_equal(model_find_tenant(&model, "acme")->steered, 0);
+	up("acme", PLAN_CPI_MAX + 1, NULL);
+	assert_int_equal(wanted(SET_SA, PLAN_CPI_MAX + 1), 1);
+	assert_int_equal(wanted_in_all(), 1);
+}
+
 static void test_only_exempt_tenants(void **state)
 {
 	(void)state;
-	up("acme", 0xc1, NULL);
-	up("globex", 0xc2, NULL);
+	up("acme", 0xc0000001, NULL);
+	up("globex", 0xc0000002, NULL);
 	assert_int_equal(wanted_in_all(), 0);
 	exempt("acme", EXEMPT_FOREVER);
-	assert_int_equal(wanted(SET_SA, 0xc1), 1);
+	assert_int_equal(wanted(SET_SA, 0xc0000001), 1);
 	assert_int_equal(wanted_in_all(), 1);
 	assert_int_equal(model_find_tenant(&model, "acme")->steered, 1);
-	up("acme", 0xc3, NULL);
+	up("acme", 0xc0000003, NULL);
 	assert_int_equal(wanted_in_all(), 2);
 	exempt("acme", 0);
 	assert_int_equal(wanted_in_all(), 0);
@@ -124,21 +138,21 @@ static void test_unidentified_is_never_exempt(void **state)
 {
 	(void)state;
 	exempt("", EXEMPT_FOREVER);
-	up(NULL, 0xc1, NULL);
+	up(NULL, 0xc0000001, NULL);
 	assert_int_equal(wanted_in_all(), 0);
 }
 
 static void test_one_spi_of_two_tenants_is_nobodys(void **state)
 {
 	const struct event down = {
-		.type = EVENT_CHILD_DOWN, .child_id = 2, .ike_id = 2, .spi_in = 0xc1
+		.type = EVENT_CHILD_DOWN, .child_id = 2, .ike_id = 2, .spi_in = 0xc0000001
 	};
 
 	(void)state;
 	exempt("acme", EXEMPT_FOREVER);
-	up("acme", 0xc1, NULL);
+	up("acme", 0xc0000001, NULL);
 	assert_int_equal(wanted_in_all(), 1);
-	up("globex", 0xc1, NULL);
+	up("globex", 0xc0000001, NULL);
 	assert_int_equal(wanted_in_all(), 0);
 	model_apply(&model, &down);
 	assert_int_equal(wanted_in_all(), 1);
@@ -150,11 +164,11 @@ static void test_changed_tenant_takes_its_exemption_along(void **state)
 			    .tenant = "globex",
 			    .ike_id = 1,
 			    .child_id = 1,
-			    .spi_in = 0xc1 };
+			    .spi_in = 0xc0000001 };
 
 	(void)state;
 	exempt("acme", EXEMPT_FOREVER);
-	up("acme", 0xc1, NULL);
+	up("acme", 0xc0000001, NULL);
 	model_apply(&model, &ev);
 	assert_int_equal(wanted_in_all(), 0);
 }
@@ -249,6 +263,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_only_exempt_tenants),
+		TEST(test_numbers_of_ipcomp),
 		TEST(test_unidentified_is_never_exempt),
 		TEST(test_one_spi_of_two_tenants_is_nobodys),
 		TEST(test_changed_tenant_takes_its_exemption_along),

@@ -31,7 +31,9 @@ def fixture_north_within_acme(sa):
     """north's ESP packets reach the gateway through acme's tunnel; answers come straight back."""
     with connected(sa, NORTH):
         sa.network.nft("acme", ROUTER_NFT)
-        sa.network.sysctl("acme", {"net.ipv4.ip_forward": 1})
+        sa.network.sysctl("acme", {"net.ipv4.ip_forward": 1,
+                                   "net.ipv4.conf.all.send_redirects": 0,
+                                   "net.ipv4.conf.eth0.send_redirects": 0})
         sa.network.ip(NORTH.name, "route", "add", f"{GATEWAY4}/32", "via", ACME.outer4)
         set_nopolicy(sa, 1)
         yield

@@ -36,7 +36,7 @@ static void on_changed(void *user, uint32_t spi)
 	if (address_mode(core))
 		core->addresses_changed = true;
 	else
-		plan_spi(&core->model, core->elements, core->settings->profile_count, spi);
+		plan_spi(&core->model, core->elements, core->settings->profile_count, NULL, spi);
 }
 
 static void forget_range(struct core *core, const struct address_range *range)

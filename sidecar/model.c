@@ -121,6 +121,7 @@ static void unlink_tenant(struct model *model, struct child_sa *child)
 	struct tenant *tenant = child->tenant;
 
 	model_set_steered(model, child, false);
+	model_set_verdict(model, child, SA_NOT_JUDGED);
 	DL_DELETE2(tenant->children, child, tenant_prev, tenant_next);
 	tenant->child_count--;
 	child->tenant = NULL;
@@ -140,9 +141,37 @@ static void remove_child(struct model *model, struct child_sa *child)
 	unlink_tenant(model, child);
 	model->child_count--;
 	free(child->texts);
+	free(child->moved_from);
 	free(child->ranges);
 	free(child);
 	model->call.changed(model->user, spi);
+}
+
+static uint8_t parse_mode(const char *text)
+{
+	static const char *const names[] = { [CHILD_MODE_TRANSPORT] = "transport",
+					     [CHILD_MODE_TUNNEL] = "tunnel",
+					     [CHILD_MODE_BEET] = "beet" };
+
+	for (uint8_t i = CHILD_MODE_TRANSPORT; text && i <= CHILD_MODE_BEET; i++)
+		if (!strcmp(text, names[i]))
+			return i;
+	return CHILD_MODE_OTHER;
+}
+
+/* The kernel's SA has the address before the move until charon has replaced it. */
+static int remember_move(struct child_sa *child, const char *to)
+{
+	char *from;
+
+	if (!to || !child->remote_host || !*child->remote_host || !strcmp(to, child->remote_host))
+		return 0;
+	from = strdup(child->remote_host);
+	if (!from)
+		return -ENOMEM;
+	free(child->moved_from);
+	child->moved_from = from;
+	return 0;
 }
 
 /* An event that does not say a text anew keeps the old one. */
@@ -166,6 +195,8 @@ static int set_texts(struct child_sa *child, const struct event *ev)
 	}
 	if (!changed)
 		return 0;
+	if (remember_move(child, ev->remote_host))
+		return -ENOMEM;
 	block = at = malloc(size);
 	if (!block)
 		return -ENOMEM;
@@ -301,6 +332,15 @@ static struct child_sa *add_child(struct model *model, const struct event *ev)
 	return child;
 }
 
+/* Another SPI is another SA, which need not be in the kernel yet, nor come from where the last did. */
+static void forget_sa(struct child_sa *child)
+{
+	model_settle_move(child);
+	child->remote_host = "";
+	child->up = false;
+	child->suspect = 0;
+}
+
 /* Bring the keys of a known child SA up to date; each may change by a rekey or a new identity. */
 static int move_child(struct model *model, struct child_sa *child, const struct event *ev)
 {
@@ -323,6 +363,7 @@ static int move_child(struct model *model, struct child_sa *child, const struct 
 		unlink_spi(model, child);
 		child->spi_in = ev->spi_in;
 		link_spi(model, child);
+		forget_sa(child);
 		model->call.changed(model->user, old);
 	}
 	return 0;
@@ -350,6 +391,7 @@ static int update_child(struct model *model, const struct event *ev)
 	}
 	child->spi_out = ev->spi_out;
 	child->reqid = ev->reqid;
+	child->mode = parse_mode(ev->mode);
 	child->seq = ev->seq;
 	child->up = child->up || ev->type != EVENT_CHILD_INSTALLING;
 	child->snapshot_round = model->round;
@@ -382,6 +424,7 @@ static int update_ike(struct model *model, const struct event *ev)
 			link_ike(model, child);
 		}
 		child->seq = ev->seq;
+		model->call.changed(model->user, child->spi_in);
 	}
 	return 0;
 }
@@ -495,6 +538,49 @@ void model_set_steered(struct model *model, struct child_sa *child, bool steered
 		child->tenant->steered--;
 	tell_steered(model, child, steered);
 	model_touch(model, child->tenant);
+}
+
+void model_settle_move(struct child_sa *child)
+{
+	free(child->moved_from);
+	child->moved_from = NULL;
+}
+
+static bool disputes(unsigned verdict)
+{
+	return verdict == SA_FOREIGN || verdict == SA_CONFLICT;
+}
+
+static bool refuses(unsigned verdict)
+{
+	return disputes(verdict) || verdict == SA_MISSING || verdict == SA_UNCHECKED;
+}
+
+static void count(size_t *counter, bool before, bool now)
+{
+	if (now && !before)
+		++*counter;
+	else if (before && !now)
+		--*counter;
+}
+
+void model_set_verdict(struct model *model, struct child_sa *child, enum sa_verdict verdict)
+{
+	struct tenant *tenant = child->tenant;
+	const unsigned before = child->verdict;
+
+	if (before == verdict)
+		return;
+	child->verdict = (uint8_t)verdict;
+	count(&tenant->disputed, disputes(before), disputes(verdict));
+	count(&tenant->refused, refuses(before), refuses(verdict));
+	/* What is somebody else's outweighs what is only missing. */
+	if (refuses(verdict) && (disputes(verdict) || !tenant->disputed)) {
+		tenant->refused_spi = child->spi_in;
+		tenant->refused_verdict = (uint8_t)verdict;
+	}
+	if (disputes(before) != disputes(verdict))
+		model_touch(model, tenant);
 }
 
 void model_touch(struct model *model, struct tenant *tenant)

@@ -28,6 +28,23 @@
 /* Exempt without an end. Other ends of an exemption are microseconds since 1970; 0: not exempt. */
 #define EXEMPT_FOREVER INT64_MAX
 
+/* What the kernel's own SAs say about a child SA; decided in sa_check.h. */
+enum sa_verdict {
+	SA_NOT_JUDGED, /* address mode, or verify_sa = no */
+	SA_OK,         /* every SA with this inbound SPI is the child SA's */
+	SA_EARLY,      /* no SA yet, and charon has not said that there is one */
+	SA_UNSURE,     /* cannot be told just now, soon it can */
+	SA_MOVED,      /* its SA but for the peer's address or reqid, which may be changing */
+	SA_MISSING,    /* charon says that it is up, the kernel has no SA */
+	SA_FOREIGN,    /* the SA with this SPI is somebody else's */
+	SA_CONFLICT,   /* several SAs have this SPI, not all of them are the child SA's */
+	SA_UNCHECKED,  /* more SAs than steerd keeps */
+	SA_UNREAD,     /* the kernel's SAs cannot be read */
+};
+
+/* mode of a child SA; what kinds there are beyond these does not matter here */
+enum child_mode { CHILD_MODE_OTHER, CHILD_MODE_TRANSPORT, CHILD_MODE_TUNNEL, CHILD_MODE_BEET };
+
 struct tenant;
 
 /* One inner address range of a child SA, from remote_ts. */
@@ -44,11 +61,15 @@ struct child_sa {
 	uint32_t reqid;
 	uint64_t seq; /* of the event that last changed it */
 	bool up;
-	bool steered; /* wanted in the kernel for at least one profile */
+	bool steered;     /* wanted in the kernel for at least one profile */
+	uint8_t mode;     /* enum child_mode */
+	uint8_t verdict;  /* enum sa_verdict */
+	uint32_t suspect; /* sa_check's: a dump of this number or a later one confirms the doubt */
 	struct tenant *tenant;
 	/* Texts of the last event that said them, never NULL; all in one block. */
 	const char *identity, *identity_source, *connection, *name, *remote_host, *reason;
 	char *texts;
+	char *moved_from; /* remote_host before the last move, owned; NULL: never moved */
 	struct address_range *ranges;
 	unsigned range_count;
 	bool ranges_unknown; /* a selector that could not be read */
@@ -77,8 +98,12 @@ struct tenant {
 	bool conflict;            /* in address mode: shares an address with another tenant */
 	bool conflict_found;      /* by the plan being made */
 	bool conflict_reported;
-	size_t steered;  /* child SAs with steered set */
-	size_t reported; /* steered, as last told by model_each_touched() */
+	size_t disputed;         /* child SAs whose SPI is also, or only, somebody else's */
+	size_t refused;          /* child SAs that the kernel's SAs speak against */
+	uint32_t refused_spi;    /* of the last of them, */
+	uint8_t refused_verdict; /* and why */
+	size_t steered;          /* child SAs with steered set */
+	size_t reported;         /* steered, as last told by model_each_touched() */
 	struct tenant *touched_next;
 	bool touched;
 	UT_hash_handle hh;
@@ -145,6 +170,12 @@ void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profi
 
 /* Note whether a child SA is steered. */
 void model_set_steered(struct model *model, struct child_sa *child, bool steered);
+
+/* The SA has the peer's new address: forget the one before the move. */
+void model_settle_move(struct child_sa *child);
+
+/* Note what the kernel's SAs say about a child SA. */
+void model_set_verdict(struct model *model, struct child_sa *child, enum sa_verdict verdict);
 
 /* Note that there is something to report about a tenant; model_each_touched() reports each once
  * (or again next time, if each returns false), then drops the tenants nobody needs any more. */

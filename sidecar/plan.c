@@ -60,24 +60,57 @@ static struct tenant *only_tenant(struct model *model, uint32_t spi)
 	return first->tenant;
 }
 
-void plan_spi(struct model *model, struct elements *elements, unsigned profiles, uint32_t spi)
+/* Two tenants with one SPI is a conflict whatever the kernel says. */
+static enum sa_verdict judge(struct model *model, struct sa_check *check, uint32_t spi)
+{
+	const struct child_sa *first = model_find_spi(model, spi), *child;
+
+	for (child = first; child; child = child->spi_next)
+		if (child->tenant != first->tenant)
+			return SA_CONFLICT;
+	return check ? sa_check_judge(check, spi) : SA_NOT_JUDGED;
+}
+
+/* May packets of this SPI bypass, as far as its SA is concerned? What cannot be told just now stays
+ * as it is: there is no SA then, or it was this tenant's a moment ago. */
+static bool passes(enum sa_verdict verdict, const struct child_sa *first)
+{
+	return verdict == SA_OK || verdict == SA_EARLY || verdict == SA_NOT_JUDGED ||
+	       (verdict == SA_UNSURE && first && first->steered);
+}
+
+/*
+ * A child SA whose SA may just be moving is not steered in the kernel but stays so in the books:
+ * its flows wait for a moment, dropped, instead of being forgotten.
+ */
+static bool stays_in_books(enum sa_verdict verdict, const struct child_sa *first)
+{
+	return verdict == SA_MOVED && first->steered;
+}
+
+void plan_spi(struct model *model, struct elements *elements, unsigned profiles,
+	      struct sa_check *check, uint32_t spi)
 {
 	struct tenant *tenant = only_tenant(model, spi);
-	struct child_sa *child;
+	const enum sa_verdict verdict = judge(model, check, spi);
+	struct child_sa *first = model_find_spi(model, spi), *child;
+	const bool pass = passes(verdict, first), keep = pass || stays_in_books(verdict, first);
 	bool steered = false;
 
 	for (unsigned p = 0; p < profiles; p++) {
 		struct element_key key = plan_sa_key(p, spi);
 		int64_t until = tenant ? model_exempt_until(tenant, p) : 0;
 
-		if (until)
+		if (until && pass)
 			elements_want(elements, &key, element_expiry(until));
 		else
 			elements_unwant(elements, &key);
-		steered = steered || until;
+		steered = steered || (until && keep);
 	}
-	for (child = model_find_spi(model, spi); child; child = child->spi_next)
+	for (child = first; child; child = child->spi_next) {
+		model_set_verdict(model, child, verdict);
 		model_set_steered(model, child, steered);
+	}
 }
 
 static int compare_ranges(const void *a, const void *b)

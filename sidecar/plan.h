@@ -5,8 +5,9 @@
  * desired. Pure memory, one thread.
  *
  * SA mode: an inbound SPI is desired for a profile if every child SA with that SPI belongs to one
- * tenant, and that tenant is exempt. Decided anew for each SPI that changed. SPIs up to
- * PLAN_CPI_MAX, which charon draws only if it is told to (charon.spi_min), are never desired.
+ * tenant, that tenant is exempt, and the kernel's own SA with it is that child SA's or is still to
+ * come (sa_check.h). Decided anew for each SPI that changed. SPIs up to PLAN_CPI_MAX, which charon
+ * draws only if it is told to (charon.spi_min), are never desired.
  *
  * Address mode: an inner address range is desired if the child SAs that may use it all belong to
  * one exempt tenant. A range shared by two tenants is a conflict: neither gets any of its
@@ -17,6 +18,7 @@
 
 #include "elements.h"
 #include "model.h"
+#include "sa_check.h"
 
 /* The kernel keeps IPComp's CPIs, 16 bits wide (RFC 3173, 3.3), as SPIs of states of their own. */
 #define PLAN_CPI_MAX 0xffffu
@@ -27,8 +29,9 @@ struct element_key plan_sa_key(unsigned profile, uint32_t spi);
 /* Which element would let this address range pass; for address mode. */
 struct element_key plan_range_key(unsigned profile, const struct address_range *range);
 
-/* Decide one SPI anew. */
-void plan_spi(struct model *model, struct elements *elements, unsigned profiles, uint32_t spi);
+/* Decide one SPI anew. check: NULL means not to look at the kernel's SAs. */
+void plan_spi(struct model *model, struct elements *elements, unsigned profiles,
+	      struct sa_check *check, uint32_t spi);
 
 /* Decide all addresses anew. Sets each tenant's conflict flag; a change touches the tenant.
  * On failure nothing is desired: -ENOMEM, or

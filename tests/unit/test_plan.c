@@ -22,7 +22,7 @@ static void on_changed(void *user, uint32_t spi)
 {
 	(void)user;
 	if (!address_mode)
-		plan_spi(&model, elements, PROFILES, spi);
+		plan_spi(&model, elements, PROFILES, NULL, spi);
 }
 
 static void on_leaving(void *user, const struct child_sa *child)

@@ -41,7 +41,13 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 	const struct conntrack_counters conntrack = conntrack_counters(daemon->core.conntrack);
 	const struct control_counters control = control_counters(daemon->control);
 	struct nft_counters packets = { 0 };
+	struct sa_check_counters sas = { 0 };
+	struct xfrm_counters xfrm = { 0 };
 
+	if (daemon->core.check) {
+		sas = sa_check_counters(daemon->core.check);
+		xfrm = xfrm_counters(daemon->core.xfrm);
+	}
 	steering_packet_counters(daemon->core.steering, &packets);
 	const struct {
 		const char *name;
@@ -59,6 +65,12 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 		{ "kernel_repairs", steering.repairs },
 		{ "lease_renewals", steering.renewals },
 		{ "routes_changed", steering.routes_changed },
+		{ "kernel_sas", sas.states },
+		{ "kernel_sas_refused", sas.refused },
+		{ "kernel_sa_changes", xfrm.notifications },
+		{ "kernel_sa_overruns", xfrm.overruns },
+		{ "kernel_sa_failures", xfrm.failures },
+		{ "kernel_sa_dumps", sas.dumps },
 		{ "conntrack_removed", conntrack.removed },
 		{ "conntrack_failed", conntrack.failed },
 		{ "conntrack_collapsed", conntrack.collapsed },
@@ -82,7 +94,7 @@ static void write_totals(struct daemon *daemon, struct json_writer *w)
 	for (tenant = daemon->core.model.tenants; tenant; tenant = tenant->hh.next) {
 		tenants += tenant->child_count && *tenant->name;
 		steered += tenant->steered;
-		conflicts += tenant->conflict;
+		conflicts += tenant->conflict || tenant->disputed;
 	}
 	json_uint(w, "child_sas", daemon->core.model.child_count);
 	json_uint(w, "tenants", tenants);
@@ -104,8 +116,9 @@ static int do_status(void *user, const struct control_caller *caller, yajl_val r
 	json_object_begin(w, "status");
 	json_string(w, "version", PACKAGE_VERSION);
 	json_string(w, "mode", mode_name(steering_mode(daemon->core.steering)));
-	json_string(w, "state", active ? "steering" : "enforcing");
+	json_string(w, "state", active && !daemon->core.plan_problem ? "steering" : "enforcing");
 	json_string(w, "reason", active ? daemon->core.plan_problem : reason);
+	json_bool(w, "verify_sa", daemon->core.check != NULL);
 	write_publisher(daemon, w);
 	write_totals(daemon, w);
 	json_int(w, "lease_ms", daemon->core.settings->lease_ms);
@@ -180,9 +193,9 @@ static void write_tenant(struct daemon *daemon, struct json_writer *w, const str
 			json_string(w, NULL, daemon->core.settings->profiles[p].name);
 	json_array_end(w);
 	json_string(w, "steering",
-		    tenant->conflict  ? "conflict"
-		    : tenant->steered ? "bypass"
-				      : "enforce");
+		    tenant->conflict || tenant->disputed ? "conflict"
+		    : tenant->steered                    ? "bypass"
+							 : "enforce");
 	write_children(w, tenant);
 	json_string(w, "identity", first ? first->identity : NULL);
 	json_string(w, "identity_source", first ? first->identity_source : NULL);
@@ -378,6 +391,9 @@ static const char *grant_message(struct daemon *daemon, const struct tenant *ten
 		return "Granted, but nothing is steered now; see steerctl status.";
 	if (tenant->conflict)
 		return "Granted, but another tenant uses the same address: both are enforced.";
+	if (tenant->disputed)
+		return "Granted, but an SPI of the tenant is also somebody else's: both are "
+		       "enforced.";
 	return "New flows of the profile take the path from now on; flows that run stay where they "
 	       "are.";
 }
@@ -526,6 +542,7 @@ static int do_resync(void *user, const struct control_caller *caller, yajl_val r
 		return refuse(
 			error,
 			"charon's plugin is silent; a snapshot is fetched when it is heard again");
+	xfrm_resync(daemon->core.xfrm);
 	follow_resync(daemon->follow);
 	json_string(w, "message",
 		    "A snapshot is being fetched and compared; steerctl watch shows resynced.");

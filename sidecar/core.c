@@ -36,7 +36,17 @@ static void on_changed(void *user, uint32_t spi)
 	if (address_mode(core))
 		core->addresses_changed = true;
 	else
-		plan_spi(&core->model, core->elements, core->settings->profile_count, NULL, spi);
+		plan_spi(&core->model, core->elements, core->settings->profile_count, core->check,
+			 spi);
+}
+
+/* The kernel's SAs with this SPI changed. */
+static void on_sa_changed(void *user, uint32_t spi)
+{
+	struct core *core = user;
+
+	if (!address_mode(core) && model_find_spi(&core->model, spi))
+		on_changed(core, spi);
 }
 
 static void forget_range(struct core *core, const struct address_range *range)
@@ -118,18 +128,31 @@ static void publish_steering(struct core *core, const struct tenant *tenant)
 			    .tenant = tenant->name,
 			    .count = tenant->steered };
 
+	if (ev.type == EVENT_STEERING_WITHDRAWN && tenant->refused)
+		ev.reason = sa_check_sentence(tenant->refused_verdict);
 	if (tenant->steered != tenant->reported)
 		stream_publish(core->stream, &ev);
+}
+
+static void publish_conflict(struct core *core, const struct tenant *tenant)
+{
+	struct event ev = {
+		.type = EVENT_TENANT_CONFLICT,
+		.tenant = *tenant->name ? tenant->name : NULL,
+		.reason = "another tenant uses an address of this one, enforcing for both",
+	};
+
+	if (tenant->disputed) {
+		ev.reason = sa_check_sentence(tenant->refused_verdict);
+		ev.spi_in = tenant->refused_spi;
+	}
+	stream_publish(core->stream, &ev);
 }
 
 static bool report_tenant(void *user, struct tenant *tenant)
 {
 	struct core *core = user;
-	const struct event conflict = {
-		.type = EVENT_TENANT_CONFLICT,
-		.tenant = *tenant->name ? tenant->name : NULL,
-		.reason = "another tenant uses an address of this one, enforcing for both",
-	};
+	const bool conflict = tenant->conflict || tenant->disputed;
 
 	/* Not before the kernel has it. */
 	if (core->grants_left && tenant->steered > tenant->reported)
@@ -137,16 +160,29 @@ static bool report_tenant(void *user, struct tenant *tenant)
 	publish_steering(core, tenant);
 	if (!tenant->steered && tenant->reported)
 		forget_tenant(core, tenant);
-	if (tenant->conflict && !tenant->conflict_reported)
-		stream_publish(core->stream, &conflict);
-	tenant->conflict_reported = tenant->conflict;
+	if (conflict && !tenant->conflict_reported)
+		publish_conflict(core, tenant);
+	tenant->conflict_reported = conflict;
 	return true;
+}
+
+static void note_check(struct core *core)
+{
+	const char *problem = core->xfrm ? xfrm_problem(core->xfrm) : NULL;
+
+	if (problem && problem != core->plan_problem)
+		log_error("xfrm", "%s; nobody is exempt", problem);
+	if (!problem && core->plan_problem)
+		log_info("xfrm", "the kernel's SAs can be read");
+	core->plan_problem = problem;
 }
 
 static void plan(struct core *core)
 {
 	int r;
 
+	if (steering_mode(core->steering) == STEERING_SA)
+		note_check(core);
 	if (!core->addresses_changed || !address_mode(core))
 		return;
 	core->addresses_changed = false;
@@ -192,6 +228,8 @@ int core_settle(struct core *core)
 {
 	int r;
 
+	/* An SA that charon says is up was there before it said so. */
+	xfrm_read(core->xfrm);
 	sweep(core);
 	plan(core);
 	r = steering_flush(core->steering);
@@ -358,10 +396,35 @@ uint64_t core_tick_us(const struct settings *settings)
 void core_tick(struct core *core)
 {
 	steering_tick(core->steering);
+	xfrm_tick(core->xfrm);
 	exceptions_expire(core->exceptions, clock_wall_us(), on_expired, core);
 	forget_departed(core);
 	core_settle(core);
 	retry_store(core);
+}
+
+static void close_check(struct core *core)
+{
+	xfrm_close(core->xfrm);
+	sa_check_free(core->check);
+	core->xfrm = NULL;
+	core->check = NULL;
+}
+
+/* A rekey has two SAs for one child SA of the model, for a while. */
+static int open_check(struct core *core)
+{
+	const struct settings *settings = core->settings;
+	int r;
+
+	if (!settings->verify_sa)
+		return 0;
+	core->check = sa_check_new(&core->model, 2 * (size_t)settings->max_child_sas, on_sa_changed,
+				   core);
+	r = core->check ? xfrm_open(core->check, &core->xfrm) : -ENOMEM;
+	if (r < 0)
+		close_check(core);
+	return r;
 }
 
 int core_open(struct core *core, const struct settings *settings, core_rest rest, void *user,
@@ -382,6 +445,12 @@ int core_open(struct core *core, const struct settings *settings, core_rest rest
 	r = steering_open(settings, core->elements, on_repaired, core, &core->steering, error);
 	if (r < 0)
 		return r;
+	r = open_check(core);
+	if (r < 0) {
+		snprintf(error, ROUTE_ERROR_MAX, "cannot follow the kernel's SAs: %s",
+			 strerror(-r));
+		return r;
+	}
 	r = conntrack_start(settings->mark_mask, &core->conntrack);
 	if (r < 0) {
 		snprintf(error, ROUTE_ERROR_MAX, "cannot start the conntrack cleaner: %s",
@@ -419,6 +488,7 @@ int core_reload(struct core *core, const struct settings *settings, char error[R
 void core_close(struct core *core)
 {
 	exceptions_free(core->exceptions);
+	close_check(core);
 	model_done(&core->model);
 	steering_close(core->steering);
 	elements_free(core->elements);

@@ -22,6 +22,7 @@
 #include "settings.h"
 #include "steering.h"
 #include "stream.h"
+#include "xfrm.h"
 
 /* Ranges whose flows are to be forgotten after the next flush; beyond it, all pinned flows are. */
 #define CORE_FORGET_MAX CONNTRACK_QUEUE_MAX
@@ -44,6 +45,8 @@ struct core {
 	const struct settings *settings; /* the caller's */
 	struct model model;
 	struct elements *elements;
+	struct sa_check *check; /* NULL, as is xfrm: the kernel's SAs are not looked at */
+	struct xfrm *xfrm;
 	struct steering *steering;
 	struct conntrack *conntrack;
 	struct exceptions *exceptions;
@@ -58,8 +61,8 @@ struct core {
 	bool forget_all;
 	struct departed departed[CORE_DEPARTED_MAX]; /* a ring */
 	unsigned departed_first, departed_count;
-	unsigned settle_wait; /* ticks until the store is tried again */
-	const char *plan_problem;
+	unsigned settle_wait;     /* ticks until the store is tried again */
+	const char *plan_problem; /* why nobody is exempt, though all else is well */
 };
 
 /* What a follower hands over; user is the struct core. */

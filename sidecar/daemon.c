@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <systemd/sd-daemon.h>
 #include <zmq.h>
 
@@ -33,6 +34,18 @@ static int on_rest(sd_event_source *source, void *user)
 	return 0;
 }
 
+static int on_xfrm(sd_event_source *source, int fd, uint32_t revents, void *user)
+{
+	struct daemon *daemon = user;
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	xfrm_dispatch(daemon->core.xfrm);
+	core_settle(&daemon->core);
+	return 0;
+}
+
 static void arm_rest(void *user, bool left)
 {
 	struct daemon *daemon = user;
@@ -46,9 +59,10 @@ static void keep_fixed(struct settings *next, const struct settings *now)
 	if (strcmp(next->control_socket, now->control_socket) ||
 	    strcmp(next->control_group, now->control_group) || strcmp(next->user, now->user) ||
 	    strcmp(next->nft_table, now->nft_table) || next->max_child_sas != now->max_child_sas ||
-	    next->bind_count != now->bind_count || memcmp(next->bind, now->bind, sizeof(now->bind)))
-		log_warning("settings", "user, control, stream, steering.nft_table and "
-					"steering.max_child_sas change "
+	    next->verify_sa != now->verify_sa || next->bind_count != now->bind_count ||
+	    memcmp(next->bind, now->bind, sizeof(now->bind)))
+		log_warning("settings", "user, control, stream, steering.nft_table, "
+					"steering.max_child_sas and steering.verify_sa change "
 					"with a restart only, keeping their running values");
 	memcpy(next->control_socket, now->control_socket, sizeof(now->control_socket));
 	memcpy(next->control_group, now->control_group, sizeof(now->control_group));
@@ -57,6 +71,7 @@ static void keep_fixed(struct settings *next, const struct settings *now)
 	memcpy(next->bind, now->bind, sizeof(now->bind));
 	next->bind_count = now->bind_count;
 	next->max_child_sas = now->max_child_sas;
+	next->verify_sa = now->verify_sa;
 }
 
 /* Make all that needs the new settings; on failure there is nothing new. */
@@ -180,13 +195,17 @@ static int open_all(struct daemon *daemon)
 		log_error("steering", "%s", error);
 		return r;
 	}
-	return open_ends(daemon);
+	if (daemon->core.xfrm)
+		r = sd_event_add_io(daemon->loop, &daemon->xfrm, xfrm_fd(daemon->core.xfrm),
+				    EPOLLIN, on_xfrm, daemon);
+	return r < 0 ? fail("cannot watch the kernel's SAs", r) : open_ends(daemon);
 }
 
 static void close_all(struct daemon *daemon)
 {
 	follow_close(daemon->follow);
 	control_close(daemon->control);
+	sd_event_source_unref(daemon->xfrm);
 	core_close(&daemon->core);
 	stream_close(daemon->core.stream);
 	if (daemon->zmq)

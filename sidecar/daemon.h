@@ -20,7 +20,7 @@ struct daemon {
 	struct core core;
 	struct follow *follow;
 	struct control *control;
-	sd_event_source *tick, *rest;
+	sd_event_source *tick, *rest, *xfrm;
 };
 
 /* The whole life of the process after its options are read. Returns the exit status. */

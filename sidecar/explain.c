@@ -187,17 +187,39 @@ static void explain_child(struct question *q, const struct child_sa *child, int 
 	       child->spi_in, found == 1 ? "is" : "is not");
 }
 
+/* Of a tenant that was named: a child SA that something is wrong with, if there is one. */
+static const struct child_sa *choose_child(const struct question *q)
+{
+	const struct child_sa *child = q->child;
+
+	if (!child && q->tenant->refused)
+		DL_FOREACH2(q->tenant->children, child, tenant_next)
+	if (child->spi_in == q->tenant->refused_spi)
+		break;
+	return child ? child : q->tenant->children;
+}
+
+static void explain_sa(struct question *q, int profile)
+{
+	const struct child_sa *child = choose_child(q);
+	const char *sentence = sa_check_sentence(child->verdict);
+
+	if (sentence)
+		reason(q, child->verdict == SA_UNSURE && child->steered,
+		       "child SA %s, inbound SPI %08x: %s", child->name, child->spi_in, sentence);
+	if (profile >= 0)
+		explain_child(q, child, profile);
+}
+
 static void explain_kernel(struct question *q, int profile)
 {
 	if (!q->tenant || !q->tenant->child_count)
 		return;
 	if (q->tenant->conflict)
 		reason(q, false, "another tenant uses an address of this one, both are enforced");
-	if (profile < 0)
-		return;
 	if (steering_mode(q->daemon->core.steering) == STEERING_SA)
-		explain_child(q, q->child ? q->child : q->tenant->children, profile);
-	else
+		explain_sa(q, profile);
+	else if (profile >= 0)
 		reason(q, q->child ? q->child->steered : q->tenant->steered > 0,
 		       "its inner addresses are%s in the kernel's sets",
 		       q->tenant->steered ? "" : " not");

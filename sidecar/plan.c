@@ -44,31 +44,31 @@ static int64_t element_expiry(int64_t exempt_until)
 	return exempt_until == EXEMPT_FOREVER ? 0 : exempt_until;
 }
 
-/*
- * The one tenant of all child SAs with this SPI, or NULL: none, or more than one, or a number that
- * an IPComp state may have as well.
- */
-static struct tenant *only_tenant(struct model *model, uint32_t spi)
+/* Are all child SAs of one SPI of one tenant? */
+static bool of_one_tenant(const struct child_sa *first)
 {
-	struct child_sa *first = model_find_spi(model, spi), *child;
-
-	if (!first || !*first->tenant->name || spi <= PLAN_CPI_MAX)
-		return NULL;
-	for (child = first->spi_next; child; child = child->spi_next)
-		if (child->tenant != first->tenant)
-			return NULL;
-	return first->tenant;
-}
-
-/* Two tenants with one SPI is a conflict whatever the kernel says. */
-static enum sa_verdict judge(struct model *model, struct sa_check *check, uint32_t spi)
-{
-	const struct child_sa *first = model_find_spi(model, spi), *child;
+	const struct child_sa *child;
 
 	for (child = first; child; child = child->spi_next)
 		if (child->tenant != first->tenant)
-			return SA_CONFLICT;
-	return check ? sa_check_judge(check, spi) : SA_NOT_JUDGED;
+			return false;
+	return true;
+}
+
+/* Two tenants with one SPI is a conflict whatever the kernel says. */
+static enum sa_verdict judge(struct sa_check *check, struct child_sa *first)
+{
+	if (!of_one_tenant(first))
+		return SA_CONFLICT;
+	return check && first ? sa_check_judge(check, first) : SA_NOT_JUDGED;
+}
+
+/* Whose exemptions count, or NULL: nobody's; nor is a number that an IPComp state may have as well. */
+static struct tenant *only_tenant(const struct child_sa *first)
+{
+	if (!first || !*first->tenant->name || first->spi_in <= PLAN_CPI_MAX)
+		return NULL;
+	return of_one_tenant(first) ? first->tenant : NULL;
 }
 
 /* May packets of this SPI bypass, as far as its SA is concerned? What cannot be told just now stays
@@ -76,7 +76,7 @@ static enum sa_verdict judge(struct model *model, struct sa_check *check, uint32
 static bool passes(enum sa_verdict verdict, const struct child_sa *first)
 {
 	return verdict == SA_OK || verdict == SA_EARLY || verdict == SA_NOT_JUDGED ||
-	       (verdict == SA_UNSURE && first && first->steered);
+	       (verdict == SA_UNSURE && first->steered);
 }
 
 /*
@@ -91,9 +91,9 @@ static bool stays_in_books(enum sa_verdict verdict, const struct child_sa *first
 void plan_spi(struct model *model, struct elements *elements, unsigned profiles,
 	      struct sa_check *check, uint32_t spi)
 {
-	struct tenant *tenant = only_tenant(model, spi);
-	const enum sa_verdict verdict = judge(model, check, spi);
 	struct child_sa *first = model_find_spi(model, spi), *child;
+	const struct tenant *tenant = only_tenant(first);
+	const enum sa_verdict verdict = judge(check, first);
 	const bool pass = passes(verdict, first), keep = pass || stays_in_books(verdict, first);
 	bool steered = false;
 

@@ -515,12 +515,11 @@ static enum sa_verdict judge(struct sa_check *check, struct child_sa *first)
 	return confirmed(check, first) ? SA_MISSING : SA_UNSURE;
 }
 
-enum sa_verdict sa_check_judge(struct sa_check *check, uint32_t spi)
+enum sa_verdict sa_check_judge(struct sa_check *check, struct child_sa *first)
 {
-	struct child_sa *first = model_find_spi(check->model, spi);
-	enum sa_verdict verdict = first ? judge(check, first) : SA_EARLY;
+	const enum sa_verdict verdict = judge(check, first);
 
-	if (first && (verdict == SA_OK || verdict == SA_EARLY))
+	if (verdict == SA_OK || verdict == SA_EARLY)
 		first->suspect = 0;
 	return verdict;
 }

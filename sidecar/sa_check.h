@@ -78,9 +78,9 @@ void sa_check_doubt(struct sa_check *check);
 /* The kernel cannot be read: until a dump is complete, nothing is steered. So it begins. */
 void sa_check_lose(struct sa_check *check);
 
-/* What the kernel's states say about all child SAs with this SPI, which must be of one tenant.
- * Changes `suspect` and `moved_from` of the first of them. */
-enum sa_verdict sa_check_judge(struct sa_check *check, uint32_t spi);
+/* What the kernel's states say about all child SAs of one SPI, which must be of one tenant. first:
+ * of their list. Changes its `suspect`, and their `moved_from`. */
+enum sa_verdict sa_check_judge(struct sa_check *check, struct child_sa *first);
 
 /* Is there a doubt, or nothing known at all? Only a dump ends it. */
 bool sa_check_doubtful(const struct sa_check *check);

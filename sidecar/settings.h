@@ -68,7 +68,8 @@ struct settings {
 	char sqlite[SETTINGS_STRING_MAX];
 	/* steering { } */
 	enum steering_mode mode;
-	bool pinning; /* conntrack (true) or none */
+	bool pinning;   /* conntrack (true) or none */
+	bool verify_sa; /* SA mode: check SPIs against the kernel's own SAs */
 	int64_t lease_ms;
 	uint32_t mark_mask;
 	uint32_t rule_priority;

@@ -178,6 +178,16 @@ CONVERTER(to_pinning)
 	return 0;
 }
 
+CONVERTER(to_yes_no)
+{
+	(void)key;
+	(void)count;
+	if (strcmp(values[0], "yes") != 0 && strcmp(values[0], "no") != 0)
+		return -EINVAL;
+	*(bool *)at = values[0][0] == 'y';
+	return 0;
+}
+
 /* There is one way so far. The key exists so that a file that asks for another is refused. */
 CONVERTER(to_on_death)
 {
@@ -317,6 +327,8 @@ const struct settings_key settings_keys[] = {
 	  .expected = "auto, sa or address" },
 	{ "steering", "pinning", to_pinning, AT(pinning), .fallback = "conntrack",
 	  .kind = "a kind of pinning", .expected = "conntrack or none" },
+	{ "steering", "verify_sa", to_yes_no, AT(verify_sa), .fallback = "yes",
+	  .kind = "yes or no", .expected = "yes or no" },
 	{ "steering", "on_death", to_on_death, .fallback = "lease",
 	  .kind = "supported by this release", .expected = "lease" },
 	{ "steering", "lease", to_duration_ms, AT(lease_ms), 500, 60 * 1000, .fallback = "3s",

@@ -98,7 +98,7 @@ static void print_counters(FILE *out, yajl_val counters)
 
 int render_status(FILE *out, yajl_val answer)
 {
-	static const char *const members[] = { "version", "mode", "state", "reason" };
+	static const char *const members[] = { "version", "mode", "verify_sa", "state", "reason" };
 	static const char *const totals[][2] = {
 		{ "child SAs", "child_sas" },
 		{ "tenants", "tenants" },

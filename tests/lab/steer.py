@@ -27,6 +27,7 @@ control {{ socket = "{control}"; group = ""; }}
 store {{ sqlite = "{store}"; }}
 steering {{
 	mode = {mode};
+	verify_sa = {verify_sa};
 	pinning = {pinning};
 	lease = {lease};
 	mark_mask = {mask:#010x};
@@ -95,7 +96,8 @@ class Steer:
     def write_config(self, **changes):
         values = {"publish": self.publish, "snapshot": self.snapshot, "lost_after": "3s",
                   "stream": f"ipc://{self.dir}/stream", "control": self.control,
-                  "store": self.store, "mode": "auto", "pinning": "conntrack",
+                  "store": self.store, "mode": "auto", "verify_sa": "yes",
+                  "pinning": "conntrack",
                   "lease": f"{LEASE_SECONDS}s", "mask": MARK_MASK, "priority": RULE_PRIORITY,
                   "table": TABLE, "via": json.dumps(BYPASS_VIA)}
         self.config.write_text(STEERD_CONF.format(**{**values, **changes}))

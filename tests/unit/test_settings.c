@@ -75,6 +75,7 @@ static void test_defaults(void **state)
 	assert_string_equal(s->sqlite, "/var/lib/tenant-steer/exceptions.db");
 	assert_int_equal(s->mode, STEERING_AUTO);
 	assert_true(s->pinning);
+	assert_true(s->verify_sa);
 	assert_int_equal(s->lease_ms, 3000);
 	assert_int_equal(s->mark_mask, 0x0f000000);
 	assert_int_equal(s->rule_priority, 5200);
@@ -100,6 +101,7 @@ static void check_full(const struct settings *s)
 	assert_string_equal(s->control_group, "");
 	assert_int_equal(s->mode, STEERING_ADDRESS);
 	assert_false(s->pinning);
+	assert_false(s->verify_sa);
 	assert_int_equal(s->lease_ms, 60000);
 	assert_int_equal(s->mark_mask, 255);
 	assert_string_equal(s->nft_table, "steer_2");
@@ -137,6 +139,7 @@ static void test_every_key(void **state)
 		"control { socket = \"/run/x/control\"; group = \"\"; }\n"
 		"store\n{\n\tsqlite = /run/x/db;\n}\n"
 		"steering { mode = address; pinning = none; on_death = lease; lease = 60s;\r\n"
+		"\tverify_sa = no;"
 		"\tmark_mask = 255; rule_priority = 1; interface = ipsec1; max_child_sas = 4\n"
 		"\tnft_table = steer_2 }\n"
 		"profile skype { path = local; services = [\"tcp/443\", udp/3478]; max_lifetime = "
@@ -181,6 +184,7 @@ static const struct {
 	{ STEERING("lease = [1s]"), "1: steering.lease: a list is not a duration" },
 	{ STEERING("mode = SA"), "1: steering.mode: \"SA\" is not a mode; expected auto, sa or" },
 	{ STEERING("pinning = yes"), "1: steering.pinning: \"yes\" is not a kind of pinning" },
+	{ STEERING("verify_sa = 1"), "1: steering.verify_sa: \"1\" is not yes or no; expected yes or no" },
 	{ STEERING("on_death = at-once"),
 	  "1: steering.on_death: \"at-once\" is not supported by this release; expected lease" },
 	{ STEERING("mark_mask = 0"), "1: steering.mark_mask: \"0\" is out of range" },

@@ -69,7 +69,7 @@ HANDLER(do_status)
 {
 	UNUSED();
 	raw_member(w, "status",
-		   "{\"version\":\"0.1.0\",\"mode\":\"sa\",\"state\":\"enforcing\",\"reason\":\"no "
+		   "{\"version\":\"0.1.0\",\"mode\":\"sa\",\"verify_sa\":true,\"state\":\"enforcing\",\"reason\":\"no "
 		   "snapshot "
 		   "yet\",\"publisher\":{\"connected\":true,\"epoch\":\"e\",\"seq\":17,\"gaps\":1,"
 		   "\"resyncs\":2,\"silent_ms\":40},\"child_sas\":3,\"tenants\":2,\"exempt_child_"
@@ -373,7 +373,7 @@ static void test_text(void **state)
 {
 	(void)state;
 	expect_out("status",
-		   "version            0.1.0\nmode               sa\nstate              enforcing\n"
+		   "version            0.1.0\nmode               sa\nverify_sa          true\nstate              enforcing\n"
 		   "reason             no snapshot yet\n"
 		   "publisher          heard 40 ms ago, seq 17, gaps 1, resyncs 2\n"
 		   "store              disk is full\nchild SAs          3\ntenants            2\n"

@@ -395,9 +395,11 @@ uint64_t core_tick_us(const struct settings *settings)
 
 void core_tick(struct core *core)
 {
+	/* First, because ends may have moved with the clock, which steering compares with. */
+	exceptions_expire(core->exceptions, clock_wall_us(), clock_monotonic_us(), on_expired,
+			  core);
 	steering_tick(core->steering);
 	xfrm_tick(core->xfrm);
-	exceptions_expire(core->exceptions, clock_wall_us(), on_expired, core);
 	forget_departed(core);
 	core_settle(core);
 	retry_store(core);

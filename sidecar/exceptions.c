@@ -10,9 +10,13 @@
 #include "clock.h"
 #include "log.h"
 
+/* What adjusting a clock in small steps does is not setting it. */
+#define CLOCK_STEP_MIN_US 1000000
+
 struct active {
 	uint64_t id;
-	int64_t expires_at_us; /* 0: never */
+	int64_t expires_at_us; /* 0: never; by the clock as it goes now, so it may be earlier than
+				  granted */
 	struct tenant *tenant;
 	int profile; /* index, or -1: no such profile now */
 	struct active *prev, *next;
@@ -36,6 +40,9 @@ struct exceptions {
 	struct ending *endings;
 	unsigned count;
 	char error[SETTINGS_ERROR_MAX]; /* of the store; "": in order */
+	int error_number;
+	int64_t clock_ahead_us; /* time of day less the monotonic clock, as last seen; 0: not yet */
+	int64_t clock_step_us;
 };
 
 struct exceptions *exceptions_new(struct model *model)
@@ -69,6 +76,13 @@ static void drop_all(struct exceptions *exceptions)
 		drop_active(exceptions, active);
 }
 
+static void set_exempt(struct exceptions *exceptions, const struct active *active)
+{
+	if (active->profile >= 0)
+		model_set_exempt(exceptions->model, active->tenant, (unsigned)active->profile,
+				 active->expires_at_us ? active->expires_at_us : EXEMPT_FOREVER);
+}
+
 static int add_active(struct exceptions *exceptions, const struct exception *exception)
 {
 	struct tenant *tenant = model_tenant(exceptions->model, exception->tenant);
@@ -86,10 +100,7 @@ static int add_active(struct exceptions *exceptions, const struct exception *exc
 	tenant->exception_count++;
 	DL_APPEND(exceptions->active, active);
 	exceptions->count++;
-	if (active->profile >= 0)
-		model_set_exempt(exceptions->model, tenant, (unsigned)active->profile,
-				 exception->expires_at_us ? exception->expires_at_us
-							  : EXEMPT_FOREVER);
+	set_exempt(exceptions, active);
 	return 0;
 }
 
@@ -148,10 +159,48 @@ static int fail(struct exceptions *exceptions, int r, const char *doing, const c
 	snprintf(exceptions->error, sizeof(exceptions->error), "cannot %s %s: %s", doing,
 		 exceptions->settings->sqlite, why);
 	log_error("store", "%s", exceptions->error);
+	exceptions->error_number = r;
 	return r;
 }
 
-int exceptions_load(struct exceptions *exceptions, const struct settings *settings)
+/* An end that was moved, because the clock was set back, while the store is read again. */
+struct moved {
+	uint64_t id;
+	int64_t expires_at_us;
+};
+
+/* Both lists are in the order of ids. */
+static void move_again(struct exceptions *exceptions, const struct moved *moved, size_t count)
+{
+	struct active *active;
+	size_t i = 0;
+
+	DL_FOREACH(exceptions->active, active) {
+		while (i < count && moved[i].id < active->id)
+			i++;
+		if (i == count || moved[i].id != active->id ||
+		    moved[i].expires_at_us >= active->expires_at_us)
+			continue;
+		active->expires_at_us = moved[i].expires_at_us;
+		set_exempt(exceptions, active);
+	}
+}
+
+static struct moved *ends_of(const struct exceptions *exceptions, size_t *ret_count)
+{
+	struct moved *moved = calloc(exceptions->count + 1, sizeof(*moved));
+	const struct active *active;
+
+	*ret_count = 0;
+	if (moved)
+		DL_FOREACH(exceptions->active, active)
+			if (active->expires_at_us)
+				moved[(*ret_count)++] = (struct moved){ active->id,
+									active->expires_at_us };
+	return moved;
+}
+
+static int load(struct exceptions *exceptions, const struct settings *settings)
 {
 	const char *why = "";
 	int r;
@@ -170,6 +219,18 @@ int exceptions_load(struct exceptions *exceptions, const struct settings *settin
 		return fail(exceptions, r, "read", store_error(exceptions->store));
 	}
 	return 0;
+}
+
+int exceptions_load(struct exceptions *exceptions, const struct settings *settings)
+{
+	size_t count;
+	struct moved *moved = ends_of(exceptions, &count);
+	int r = moved ? load(exceptions, settings) : -ENOMEM;
+
+	if (r == 0)
+		move_again(exceptions, moved, count);
+	free(moved);
+	return r;
 }
 
 /* A file whose contents cannot be trusted grants nothing. */
@@ -271,13 +332,46 @@ int exceptions_settle(struct exceptions *exceptions)
 	return 0;
 }
 
-void exceptions_expire(struct exceptions *exceptions, int64_t now,
+static void move_ends(struct exceptions *exceptions, int64_t step)
+{
+	struct active *active;
+
+	DL_FOREACH(exceptions->active, active) {
+		if (!active->expires_at_us)
+			continue;
+		active->expires_at_us += step;
+		set_exempt(exceptions, active);
+	}
+}
+
+/* The kernel's own timeouts do not follow the clock, so after this both end at the same moment. */
+static void follow_clock(struct exceptions *exceptions, int64_t now, int64_t monotonic)
+{
+	const int64_t ahead = now - monotonic, step = ahead - exceptions->clock_ahead_us;
+	const bool first = !exceptions->clock_ahead_us;
+
+	if (first || step <= -CLOCK_STEP_MIN_US || step >= CLOCK_STEP_MIN_US)
+		exceptions->clock_ahead_us = ahead;
+	else
+		return;
+	if (first)
+		return;
+	log_warning("exceptions", "the clock was set %s by %lld s%s", step < 0 ? "back" : "forward",
+		    (long long)(step < 0 ? -step : step) / 1000000,
+		    step < 0 ? "; exceptions end as if it had not been" : "");
+	exceptions->clock_step_us = step;
+	if (step < 0)
+		move_ends(exceptions, step);
+}
+
+void exceptions_expire(struct exceptions *exceptions, int64_t now, int64_t monotonic,
 		       void (*each)(void *user, const char *tenant, const char *profile,
 				    uint64_t id),
 		       void *user)
 {
 	struct active *active, *next;
 
+	follow_clock(exceptions, now, monotonic);
 	DL_FOREACH_SAFE(exceptions->active, active, next) {
 		if (!active->expires_at_us || active->expires_at_us > now)
 			continue;
@@ -305,6 +399,16 @@ unsigned exceptions_count(const struct exceptions *exceptions)
 const char *exceptions_store_error(const struct exceptions *exceptions)
 {
 	return *exceptions->error ? exceptions->error : NULL;
+}
+
+bool exceptions_store_unusable(const struct exceptions *exceptions)
+{
+	return *exceptions->error && exceptions->error_number == -EUCLEAN;
+}
+
+int64_t exceptions_clock_step(const struct exceptions *exceptions)
+{
+	return exceptions->clock_step_us;
 }
 
 void exceptions_free(struct exceptions *exceptions)

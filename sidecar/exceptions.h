@@ -54,8 +54,13 @@ unsigned exceptions_revoke(struct exceptions *exceptions, const char *tenant, co
 /* Write to disk what waits for it; 0, or an errno if something still does. */
 int exceptions_settle(struct exceptions *exceptions);
 
-/* End what has expired by now; each is called for every one. */
-void exceptions_expire(struct exceptions *exceptions, int64_t now_us,
+/*
+ * End what has expired by now; each is called for every one. monotonic_us is the other clock: an end is a
+ * time of day, but when the clock is set back, by a second or more, the ends of all exceptions
+ * move with it, so that none lives longer than it would have. (Set forward, they end by the
+ * new time.)
+ */
+void exceptions_expire(struct exceptions *exceptions, int64_t now_us, int64_t monotonic_us,
 		       void (*each)(void *user, const char *tenant, const char *profile,
 				    uint64_t id),
 		       void *user);
@@ -67,5 +72,9 @@ int exceptions_each(struct exceptions *exceptions, bool all,
 unsigned exceptions_count(const struct exceptions *exceptions);
 /* NULL when the store is in order. */
 const char *exceptions_store_error(const struct exceptions *exceptions);
+/* Is it damaged, or of a newer release? */
+bool exceptions_store_unusable(const struct exceptions *exceptions);
+/* By how much the clock was set the last time that exceptions_expire() noticed; 0: never. */
+int64_t exceptions_clock_step(const struct exceptions *exceptions);
 
 #endif

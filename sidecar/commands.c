@@ -549,6 +549,7 @@ static int do_resync(void *user, const struct control_caller *caller, yajl_val r
 	return 0;
 }
 
+/* clang-format off */
 const struct control_command commands[] = {
 	{ "status", do_status },
 	{ "tenants", do_tenants },
@@ -557,8 +558,10 @@ const struct control_command commands[] = {
 	{ "grant", do_grant },
 	{ "revoke", do_revoke },
 	{ "explain", commands_explain },
+	{ "doctor", commands_doctor },
 	{ "events", do_events },
 	{ "stream", do_stream },
 	{ "resync", do_resync },
 	{ NULL, NULL },
 };
+/* clang-format on */

@@ -9,8 +9,10 @@
 /* Ends with a NULL name. */
 extern const struct control_command commands[];
 
-/* explain has a file of its own. */
+/* explain and doctor have files of their own. */
 int commands_explain(void *user, const struct control_caller *caller, yajl_val request,
 		     struct json_writer *w, char error[CONTROL_ERROR_MAX]);
+int commands_doctor(void *user, const struct control_caller *caller, yajl_val request,
+		    struct json_writer *w, char error[CONTROL_ERROR_MAX]);
 
 #endif

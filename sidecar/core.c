@@ -314,6 +314,7 @@ static void on_snapshot_begin(void *user, bool userspace_esp)
 	struct core *core = user;
 	enum steering_mode mode = core->settings->mode;
 
+	core->userspace_esp = userspace_esp;
 	if (mode == STEERING_AUTO)
 		mode = userspace_esp ? STEERING_ADDRESS : STEERING_SA;
 	if (mode == STEERING_SA && userspace_esp)

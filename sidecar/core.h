@@ -53,6 +53,7 @@ struct core {
 	struct stream *stream; /* the caller's, set before the first event */
 	core_rest rest;
 	void *rest_user;
+	bool userspace_esp; /* as the last snapshot said */
 	bool addresses_changed;
 	bool grants_left; /* after the last flush */
 	enum core_snapshot snapshot;

@@ -22,6 +22,9 @@
 #define NFT_BATCH_BYTES (256u << 10)
 #define NFT_ERROR_MAX 256
 
+/* What each netlink socket asks for, in bytes, both ways. */
+#define NFT_SOCKET_BUFFER (1 << 20)
+
 struct nft_link {
 	struct mnl_socket *socket;
 	uint32_t port;

@@ -16,14 +16,14 @@
 
 /* Large enough for any part of a dump: the kernel makes them at most 32 KiB. */
 #define RECEIVE_BYTES (64u << 10)
-#define SOCKET_BUFFER (1 << 20)
+
 /* The kernel answers within the send; only a stuck commit mutex makes us wait at all. */
 #define ANSWER_TIMEOUT_S 10
 
 /* Privileged first: the plain option is cut to net.core.?mem_max. */
 static void grow(int fd, int forced, int plain)
 {
-	int size = SOCKET_BUFFER;
+	int size = NFT_SOCKET_BUFFER;
 
 	if (setsockopt(fd, SOL_SOCKET, forced, &size, sizeof(size)) < 0)
 		setsockopt(fd, SOL_SOCKET, plain, &size, sizeof(size));

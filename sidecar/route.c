@@ -121,6 +121,7 @@ struct exchange {
 	route_filter filter;
 	void *user;
 	struct observed *observed;
+	bool done; /* its last message was seen */
 	int err;
 };
 
@@ -141,6 +142,7 @@ static int on_error(struct sockaddr_nl *from, struct nlmsgerr *error, void *user
 
 	(void)from;
 	exchange->err = error->error;
+	exchange->done = true;
 	return NL_STOP;
 }
 
@@ -155,13 +157,16 @@ static int on_finish(struct nl_msg *msg, void *user)
 		if (err < 0 && exchange->err == 0)
 			exchange->err = err;
 	}
+	exchange->done = true;
 	return NL_STOP;
 }
 
 static int on_ack(struct nl_msg *msg, void *user)
 {
+	struct exchange *exchange = user;
+
 	(void)msg;
-	(void)user;
+	exchange->done = true;
 	return NL_STOP;
 }
 
@@ -177,8 +182,10 @@ static int converse(struct route *route, struct nl_msg *msg, struct exchange *ex
 	nl_cb_set(cb, NL_CB_ACK, NL_CB_CUSTOM, on_ack, exchange);
 	nl_cb_err(cb, NL_CB_CUSTOM, on_error, exchange);
 	exchange->err = 0;
+	exchange->done = false;
 	err = nl_send_auto(route->socket, msg);
-	if (err >= 0)
+	/* a question for one thing gets its answer and its acknowledgement each for itself */
+	while (err >= 0 && !exchange->done)
 		err = nl_recvmsgs(route->socket, cb);
 	nl_cb_put(cb);
 	if (exchange->err != 0)
@@ -229,9 +236,19 @@ int route_dump(struct route *route, struct nl_msg *request, route_filter filter,
 
 int route_check_free(struct route *route, char error[ROUTE_ERROR_MAX])
 {
-	int err = route_rules_check(route, error);
+	char fix[ROUTE_ERROR_MAX];
+	int err = route_rules_check(route, error, fix);
 
-	return err < 0 ? err : route_tables_check(route, error);
+	return err < 0 ? err : route_tables_check(route, error, fix);
+}
+
+int route_find_conflict(struct route *route, struct route_conflict *ret_conflict)
+{
+	int err = route_rules_check(route, ret_conflict->what, ret_conflict->fix);
+
+	if (err == 0)
+		err = route_tables_check(route, ret_conflict->what, ret_conflict->fix);
+	return err == -EBUSY ? 1 : err;
 }
 
 /* Routes come before the rules that lead to them, and go after them. */
@@ -270,24 +287,31 @@ static int read_conf(const char *interface, const char *name)
 	return value;
 }
 
-/* The kernel takes the larger rp_filter of "all" and the interface, and either's src_valid_mark. */
-static bool drops_replies(const char *interface)
+/*
+ * The kernel takes the larger rp_filter of "all" and the interface, and either's src_valid_mark.
+ * The mark helps only where replies have one. An interface not named: what goes for all is all
+ * that can be said.
+ */
+bool route_drops_replies(const struct settings *settings, const struct path *path)
 {
+	const char *interface = path->interface[0] != '\0' ? path->interface : "all";
 	int all = read_conf("all", "rp_filter");
 	int own = read_conf(interface, "rp_filter");
 
-	return (all > own ? all : own) == 1 && read_conf("all", "src_valid_mark") <= 0 &&
-	       read_conf(interface, "src_valid_mark") <= 0;
+	if (!route_path_has(path, AF_INET) || (all > own ? all : own) != 1)
+		return false;
+	return !settings->pinning || path->interface[0] == '\0' ||
+	       (read_conf("all", "src_valid_mark") <= 0 &&
+		read_conf(interface, "src_valid_mark") <= 0);
 }
 
 bool route_rp_filter_problem(const struct settings *settings, char error[ROUTE_ERROR_MAX])
 {
 	for (unsigned i = 0; i < settings->path_count; i++) {
 		const struct path *path = &settings->paths[i];
-		/* an interface not named: what goes for all is all that can be said */
 		const char *interface = path->interface[0] != '\0' ? path->interface : "all";
 
-		if (!route_path_has(path, AF_INET) || !drops_replies(interface))
+		if (!route_drops_replies(settings, path))
 			continue;
 		snprintf(error, ROUTE_ERROR_MAX,
 			 "path %s: strict reverse-path filtering on %s drops the replies; set "

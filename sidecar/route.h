@@ -48,6 +48,16 @@ void route_close(struct route *route); /* takes NULL; leaves rules and routes */
 int route_check_free(struct route *route, char error[ROUTE_ERROR_MAX]);
 
 /*
+ * The same question, with the ip(8) command that removes what is in the way. 1 and *ret_conflict
+ * filled with the first one, 0, or a negative errno.
+ */
+struct route_conflict {
+	char what[ROUTE_ERROR_MAX];
+	char fix[ROUTE_ERROR_MAX];
+};
+int route_find_conflict(struct route *route, struct route_conflict *ret_conflict);
+
+/*
  * Make the kernel's rules and routes the desired ones. *ret_changed counts what had to be added
  * or removed. A next hop that the kernel refuses (interface down) leaves that route out, returns
  * -ENETUNREACH and is to be tried again: without a route the rule finds nothing and the flow is
@@ -58,10 +68,29 @@ int route_ensure(struct route *route, enum steering_mode mode, unsigned *ret_cha
 /* Remove every rule and route that carries our protocol id. */
 int route_remove(struct route *route);
 
+/* Does the path's table lead to its next hops of this family, and nowhere else? 1, 0, errno. */
+int route_path_ready(struct route *route, const struct path *path, int family);
+
+enum route_link { ROUTE_LINK_MISSING, ROUTE_LINK_DOWN, ROUTE_LINK_NO_CARRIER, ROUTE_LINK_UP };
+/* An enum route_link or a negative errno. */
+int route_link_state(struct route *route, const char *interface);
+
+enum route_hop {
+	ROUTE_HOP_OK,       /* or nothing was sent to it yet */
+	ROUTE_HOP_OFF_LINK, /* the interface has no route to it that needs no gateway */
+	ROUTE_HOP_OWN,      /* an address of this machine */
+	ROUTE_HOP_SILENT,   /* it does not answer address resolution */
+};
+/* An enum route_hop or a negative errno; interface may be "": any. */
+int route_hop_state(struct route *route, const struct address *hop, const char *interface);
+
 /*
- * Would strict reverse-path filtering drop the replies? True when rp_filter is 1 (strict) on a
- * path's interface or for all, and src_valid_mark is 0 for both; fills the sentence to warn with.
+ * Would strict reverse-path filtering drop the path's replies? When rp_filter is 1 (strict) on
+ * its interface or for all, and src_valid_mark is 0 for both or the replies carry no mark.
  */
+bool route_drops_replies(const struct settings *settings, const struct path *path);
+
+/* The same for all paths; fills the sentence to warn with. */
 bool route_rp_filter_problem(const struct settings *settings, char error[ROUTE_ERROR_MAX]);
 
 #endif

@@ -43,11 +43,12 @@ extern const int route_families[2];
 /* Has the path a next hop of this family? */
 bool route_path_has(const struct path *path, int family);
 
-/* The rules (route_rule.c) and the routes (route_table.c). changed is added to. */
-int route_rules_check(struct route *route, char error[ROUTE_ERROR_MAX]);
+/* The rules (route_rule.c) and the routes (route_table.c). changed is added to; fix is filled
+ * with error. */
+int route_rules_check(struct route *route, char error[ROUTE_ERROR_MAX], char fix[ROUTE_ERROR_MAX]);
 int route_rules_ensure(struct route *route, enum steering_mode mode, unsigned *changed);
 int route_rules_remove(struct route *route);
-int route_tables_check(struct route *route, char error[ROUTE_ERROR_MAX]);
+int route_tables_check(struct route *route, char error[ROUTE_ERROR_MAX], char fix[ROUTE_ERROR_MAX]);
 int route_tables_ensure(struct route *route, unsigned *changed);
 int route_tables_remove(struct route *route);
 

@@ -299,6 +299,24 @@ int route_rules_remove(struct route *route)
 	return err;
 }
 
+static const char *action_name(uint8_t action)
+{
+	switch (action) {
+	case FR_ACT_GOTO:
+		return "goto";
+	case FR_ACT_NOP:
+		return "nop";
+	case FR_ACT_BLACKHOLE:
+		return "blackhole";
+	case FR_ACT_UNREACHABLE:
+		return "unreachable";
+	case FR_ACT_PROHIBIT:
+		return "prohibit";
+	default:
+		return "";
+	}
+}
+
 /* As `ip rule` prints it, as far as a person needs it to find the rule. */
 static void describe(struct nlmsghdr *nlh, const struct rule *rule, char *buf, size_t size)
 {
@@ -323,8 +341,8 @@ static void describe(struct nlmsghdr *nlh, const struct rule *rule, char *buf, s
 		snprintf(buf, size, "from %s%s%s%s lookup %u", address, length, mark, iif,
 			 rule->table);
 	else
-		snprintf(buf, size, "from %s%s%s%s action %u", address, length, mark, iif,
-			 frh->action);
+		snprintf(buf, size, "from %s%s%s%s %s", address, length, mark, iif,
+			 action_name(frh->action));
 }
 
 static bool is_our_priority(const struct settings *s, uint32_t priority)
@@ -344,7 +362,7 @@ static bool is_conflict(struct nlmsghdr *nlh, void *user)
 }
 
 static int name_conflict(const struct settings *s, struct nlmsghdr *nlh, int family,
-			 char error[ROUTE_ERROR_MAX])
+			 char error[ROUTE_ERROR_MAX], char fix[ROUTE_ERROR_MAX])
 {
 	const char *version = family == AF_INET6 ? "IPv6 " : "";
 	struct rule rule = { 0 };
@@ -352,6 +370,8 @@ static int name_conflict(const struct settings *s, struct nlmsghdr *nlh, int fam
 
 	parse(nlh, &rule);
 	describe(nlh, &rule, text, sizeof(text));
+	snprintf(fix, ROUTE_ERROR_MAX, "ip %srule del priority %u %s",
+		 family == AF_INET6 ? "-6 " : "", rule.priority, text);
 	if (is_our_priority(s, rule.priority))
 		snprintf(error, ROUTE_ERROR_MAX,
 			 "%srule priority %u is taken by \"%s\"; set steering.rule_priority to the "
@@ -366,7 +386,7 @@ static int name_conflict(const struct settings *s, struct nlmsghdr *nlh, int fam
 	return -EBUSY;
 }
 
-int route_rules_check(struct route *route, char error[ROUTE_ERROR_MAX])
+int route_rules_check(struct route *route, char error[ROUTE_ERROR_MAX], char fix[ROUTE_ERROR_MAX])
 {
 	int err = 0;
 
@@ -382,7 +402,7 @@ int route_rules_check(struct route *route, char error[ROUTE_ERROR_MAX])
 				 strerror(-err));
 		else if (observed.count > 0)
 			err = name_conflict(route->settings, nlmsg_hdr(observed.messages[0]),
-					    route_families[f], error);
+					    route_families[f], error, fix);
 		route_observed_clear(&observed);
 	}
 	return err;

@@ -358,7 +358,21 @@ int route_tables_remove(struct route *route)
 	return err;
 }
 
-static void name_conflict(struct nl_msg *msg, uint32_t table, char error[ROUTE_ERROR_MAX])
+int route_path_ready(struct route *route, const struct path *path, int family)
+{
+	const struct which which = { .table = path->table, .ours = true };
+	const struct gateway desired = desire(path, family);
+	struct observed observed = { 0 };
+	int err = dump(route, family, &which, &observed);
+
+	if (err == 0)
+		err = find(&observed, &desired, equal) < observed.count;
+	route_observed_clear(&observed);
+	return err;
+}
+
+static void name_conflict(struct nl_msg *msg, uint32_t table, int family,
+			  char error[ROUTE_ERROR_MAX], char fix[ROUTE_ERROR_MAX])
 {
 	char text[64] = "a route";
 	struct rtnl_route *r = NULL;
@@ -370,13 +384,16 @@ static void name_conflict(struct nl_msg *msg, uint32_t table, char error[ROUTE_E
 			nl_addr2str(rtnl_route_get_dst(r), text, sizeof(text));
 		rtnl_route_put(r);
 	}
+	snprintf(fix, ROUTE_ERROR_MAX, "ip %sroute del %s table %u",
+		 family == AF_INET6 ? "-6 " : "", text, table);
 	snprintf(error, ROUTE_ERROR_MAX,
 		 "routing table %u is in use, it has the route \"%s\"; set the path's table to a "
 		 "free one",
 		 table, text);
 }
 
-static int check_table(struct route *route, uint32_t table, int family, char error[ROUTE_ERROR_MAX])
+static int check_table(struct route *route, uint32_t table, int family, char error[ROUTE_ERROR_MAX],
+		       char fix[ROUTE_ERROR_MAX])
 {
 	const struct which which = { .table = table, .ours = false };
 	struct observed observed = { .limit = 1 };
@@ -386,14 +403,14 @@ static int check_table(struct route *route, uint32_t table, int family, char err
 		snprintf(error, ROUTE_ERROR_MAX, "cannot read routing table %u: %s", table,
 			 strerror(-err));
 	if (err == 0 && observed.count > 0) {
-		name_conflict(observed.messages[0], table, error);
+		name_conflict(observed.messages[0], table, family, error, fix);
 		err = -EBUSY;
 	}
 	route_observed_clear(&observed);
 	return err;
 }
 
-int route_tables_check(struct route *route, char error[ROUTE_ERROR_MAX])
+int route_tables_check(struct route *route, char error[ROUTE_ERROR_MAX], char fix[ROUTE_ERROR_MAX])
 {
 	int err = 0;
 
@@ -401,7 +418,7 @@ int route_tables_check(struct route *route, char error[ROUTE_ERROR_MAX])
 		uint32_t table = route->settings->paths[i].table;
 
 		for (unsigned f = 0; f < 2 && err == 0 && table != 0; f++)
-			err = check_table(route, table, route_families[f], error);
+			err = check_table(route, table, route_families[f], error, fix);
 	}
 	return err;
 }

@@ -12,6 +12,7 @@
 #include "risk.h"
 #include "settings.h"
 #include "steerctl_client.h"
+#include "steerctl_doctor.h"
 #include "steerctl_render.h"
 #include "steerctl_watch.h"
 #include "tenant_name.h"
@@ -64,6 +65,7 @@ struct line {
 };
 
 static int run_watch(const struct line *line);
+static int run_doctor(const struct line *line);
 
 static const struct command commands[] = {
 	{ .name = "status", .render = render_status,
@@ -103,6 +105,10 @@ static const struct command commands[] = {
 	  .options = { { "--since", NUMBER, OPTIONAL, "since", "SEQ",
 			 "first the events after this one that steerd still has" } },
 	  .help = "Events as they happen" },
+	{ .name = "doctor", .run = run_doctor,
+	  .options = { { "--config", TEXT, OPTIONAL, "config", "FILE",
+			 "look without steerd, for one that is not running" } },
+	  .help = "What would keep bypassing from working or from being safe, and what mends it" },
 	{ .name = "resync", .render = render_resync,
 	  .help = "Fetch the whole state from charon and compare" },
 };
@@ -387,6 +393,21 @@ static int run_watch(const struct line *line)
 		return STEERCTL_FAILED;
 	}
 	return STEERCTL_OK;
+}
+
+static int run_doctor(const struct line *line)
+{
+	const struct doctor_options options = {
+		.socket_path = line->socket_path,
+		.config = line->values[0],
+		.json = line->json,
+		.out = line->out,
+	};
+	int r = doctor_visit(&options);
+
+	if (r < 0)
+		fail(line, strerror(-r));
+	return r == 0 ? STEERCTL_OK : STEERCTL_FAILED;
 }
 
 int steerctl_run(int argc, char *const *argv, FILE *out, FILE *err)

@@ -286,6 +286,42 @@ int render_explain(FILE *out, yajl_val answer)
 	return 0;
 }
 
+static void print_more(FILE *out, const char *title, yajl_val finding, const char *member)
+{
+	char text[TEXT_MAX];
+
+	if (!text_string(finding, member))
+		return;
+	text_of(text_member(finding, member), text);
+	fprintf(out, "%-8s %-16s %s\n", "", title, text);
+}
+
+/* Why is the same for all findings of a check, so it is said once, below the last of them. */
+static void print_finding(FILE *out, yajl_val finding, yajl_val next)
+{
+	char severity[TEXT_MAX], id[TEXT_MAX], what[TEXT_MAX];
+	const char *next_id = text_string(next, "id");
+
+	text_of(text_member(finding, "severity"), severity);
+	text_of(text_member(finding, "id"), id);
+	text_of(text_member(finding, "what"), what);
+	fprintf(out, "%-8s %-16s %s\n", severity, id, what);
+	print_more(out, "mend", finding, "fix");
+	if (!next_id || strcmp(next_id, id) != 0)
+		print_more(out, "why", finding, "why");
+}
+
+int render_doctor(FILE *out, yajl_val answer)
+{
+	yajl_val list = text_member(text_member(answer, "doctor"), "findings");
+	size_t count = YAJL_IS_ARRAY(list) ? YAJL_GET_ARRAY(list)->len : 0;
+
+	for (size_t i = 0; i < count; i++)
+		print_finding(out, YAJL_GET_ARRAY(list)->values[i],
+			      i + 1 < count ? YAJL_GET_ARRAY(list)->values[i + 1] : NULL);
+	return 0;
+}
+
 int render_resync(FILE *out, yajl_val answer)
 {
 	print_message(out, answer);

@@ -16,6 +16,7 @@ int render_profiles(FILE *out, yajl_val answer);
 int render_grant(FILE *out, yajl_val answer);
 int render_revoke(FILE *out, yajl_val answer);
 int render_explain(FILE *out, yajl_val answer);
+int render_doctor(FILE *out, yajl_val answer);
 int render_resync(FILE *out, yajl_val answer);
 
 /* One event as one line: time, type, tenant, then key=value. */

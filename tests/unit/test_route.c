@@ -370,7 +370,7 @@ static void test_conflicts(void **state)
 		 " set steering.rule_priority to the first of 3 free ones");
 	conflict("ip -6 rule add priority 5200 from 2001:db8::/32 iif lo prohibit",
 		 "ip -6 rule del priority 5200",
-		 "IPv6 rule priority 5200 is taken by \"from 2001:db8::/32 iif lo action 8\";"
+		 "IPv6 rule priority 5200 is taken by \"from 2001:db8::/32 iif lo prohibit\";"
 		 " set steering.rule_priority to the first of 3 free ones");
 	conflict("ip rule add priority 9 fwmark 0x3000000/0x3000000 lookup 100",
 		 "ip rule del priority 9",

@@ -401,6 +401,8 @@ void core_tick(struct core *core)
 			  core);
 	steering_tick(core->steering);
 	xfrm_tick(core->xfrm);
+	if (steering_flows_unchecked(core->steering))
+		core->forget_all = true;
 	forget_departed(core);
 	core_settle(core);
 	retry_store(core);

@@ -81,6 +81,13 @@ int nft_lease_remaining(struct nft *nft, unsigned profile);
  */
 int nft_foreign_commit(struct nft *nft);
 
+/*
+ * Does a flowtable take tenants' flows off the rules (nft_foreign.h)? 1 and a sentence that says
+ * which, 0, or a negative errno.
+ */
+#define NFT_SENTENCE_MAX 512
+int nft_offload_problem(struct nft *nft, enum steering_mode mode, char sentence[NFT_SENTENCE_MAX]);
+
 struct nft_counters {
 	uint64_t first_packets;    /* flows sent to a path, by their first packet */
 	uint64_t bypassed_packets; /* later packets that passed the re-check */

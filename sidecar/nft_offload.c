@@ -194,6 +194,16 @@ void nft_describe_offload(const struct nft_offload *offload, char *buf, size_t s
 		(unsigned long long)offload->handle, offload->chain);
 }
 
+int nft_offload_problem(struct nft *nft, enum steering_mode mode, char sentence[NFT_SENTENCE_MAX])
+{
+	struct nft_offload offload = { 0 };
+	int found = nft_find_offload(nft->settings, mode, &offload);
+
+	if (found > 0)
+		nft_describe_offload(&offload, sentence, NFT_SENTENCE_MAX);
+	return found;
+}
+
 /* libnftables ends the process when it gets no socket, so first see whether there is an answer. */
 static int answers(void)
 {

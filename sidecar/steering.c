@@ -30,6 +30,10 @@ struct steering {
 	bool seen_failing;
 	const char *reason; /* why not, while not allowed */
 	bool suspicious;    /* somebody else committed, elements not read back since */
+	bool offload_asked; /* since somebody else committed */
+	bool offloaded;     /* a flowtable takes tenants' flows off the rules; offload says which */
+	bool flows_unchecked; /* some may have been offloaded; not told yet */
+	char offload[NFT_SENTENCE_MAX];
 	unsigned ticks, observed_at;
 	struct steering_counters counters;
 	struct element removals[NFT_BATCH_MAX], additions[NFT_BATCH_MAX];
@@ -131,7 +135,11 @@ static int ensure_skeleton(struct steering *steering, bool *ret_adopted)
 {
 	const char *error = "";
 	uint64_t wrong;
-	int r = nft_ensure(steering->nft, steering->mode, ret_adopted, &error);
+	int r;
+
+	/* Commits of others so far are no longer counted after this. */
+	steering->offload_asked = false;
+	r = nft_ensure(steering->nft, steering->mode, ret_adopted, &error);
 
 	if (r < 0 && !steering->seen_failing)
 		log_error("steering", "nftables refuses the table: %s", error);
@@ -177,10 +185,46 @@ enum steering_mode steering_mode(const struct steering *steering)
 	return steering->mode;
 }
 
+static void note_offload(struct steering *steering, bool offloaded)
+{
+	if (offloaded && !steering->offloaded)
+		log_error("steering", "%s; enforcing, steerctl doctor says how to mend it",
+			  steering->offload);
+	if (!offloaded && steering->offloaded)
+		log_info("steering", "no flowtable takes tenants' flows off the rules any more");
+	if (offloaded && !steering->offloaded)
+		steering->flows_unchecked = true;
+	steering->offloaded = offloaded;
+}
+
+/*
+ * Packets of an offloaded flow pass no rules, so neither a revocation nor the lease would end it.
+ * What cannot be read may be one. A dump that others' commits tore is repeated at the next tick.
+ */
+static bool is_offloaded(struct steering *steering)
+{
+	int r;
+
+	if (steering->offload_asked)
+		return steering->offloaded;
+	r = nft_offload_problem(steering->nft, steering->mode, steering->offload);
+	if (r == -EINTR)
+		return steering->offloaded;
+	if (r < 0)
+		snprintf(steering->offload, sizeof(steering->offload),
+			 "whether flowtables take tenants' flows off the rules cannot be read (%s)",
+			 strerror(-r));
+	steering->offload_asked = r >= 0;
+	note_offload(steering, r != 0);
+	return steering->offloaded;
+}
+
 static int renew(struct steering *steering, bool enable)
 {
-	int r = nft_renew(steering->nft,
-			  enable ? (1u << steering->settings->profile_count) - 1 : 0);
+	int r;
+
+	enable = enable && !is_offloaded(steering);
+	r = nft_renew(steering->nft, enable ? (1u << steering->settings->profile_count) - 1 : 0);
 
 	/* A table that is gone lets nothing pass: that is what was asked for. */
 	if (r == -ENOENT && !enable)
@@ -299,6 +343,8 @@ bool steering_active(const struct steering *steering, const char **ret_reason)
 		return false;
 	if (!steering->skeleton)
 		*ret_reason = "the kernel refuses steerd's nft table";
+	else if (steering->offloaded)
+		*ret_reason = steering->offload;
 	else if (!steering->leased)
 		*ret_reason = "the kernel refuses to renew the lease";
 	return steering->skeleton && steering->leased;
@@ -310,8 +356,10 @@ bool steering_active(const struct steering *steering, const char **ret_reason)
  */
 static void look_after_strangers(struct steering *steering)
 {
-	if (nft_foreign_commit(steering->nft) != 0)
+	if (nft_foreign_commit(steering->nft) != 0) {
 		steering->suspicious = true;
+		steering->offload_asked = false;
+	}
 	if (!steering->suspicious)
 		return;
 	if (steering->ticks - steering->observed_at < OBSERVE_TICKS &&
@@ -353,6 +401,15 @@ void steering_tick(struct steering *steering)
 		steering->skeleton = false;
 	if (++steering->ticks % ROUTE_TICKS == 0)
 		look_after_routes(steering);
+}
+
+bool steering_flows_unchecked(struct steering *steering)
+{
+	bool unchecked = steering->flows_unchecked && !steering->leased;
+
+	if (unchecked)
+		steering->flows_unchecked = false;
+	return unchecked;
 }
 
 int steering_remove(const struct settings *settings)

@@ -5,7 +5,8 @@
  * all bypassing. One thread.
  *
  * Nothing is steered unless somebody said steering_allow(): the first snapshot is in, and the
- * publisher is heard.
+ * publisher is heard. And nothing is while a flowtable takes tenants' flows off the rules: the lease
+ * is withdrawn as soon as it is seen, at the next tick after the commit that made it.
  */
 #ifndef TENANT_STEER_STEERING_H
 #define TENANT_STEER_STEERING_H
@@ -71,6 +72,12 @@ void steering_tick(struct steering *steering);
 
 /* Remove everything that steerd makes from the kernel. */
 int steering_remove(const struct settings *settings);
+
+/*
+ * May flows that run pass unchecked, so that the kernel must forget them (conntrack.h), now that the
+ * lease is withdrawn? True once for each time.
+ */
+bool steering_flows_unchecked(struct steering *steering);
 
 /* The kernel's own word, for explain. */
 int steering_has_element(struct steering *steering, const struct element_key *key);

@@ -292,7 +292,7 @@ def fixture_fast(lab):
 
 
 def test_flowtable_means_enforced(lab, flows, fast, eventually):
-    """An offloaded flow would pass no rules: it is named."""
+    """An offloaded flow would pass no rules: steerd enforces, ends what runs, and says which."""
     lab.grant_and_wait("acme")
     flow = flows("acme")
     assert flow.path == "bypass"
@@ -301,6 +301,15 @@ def test_flowtable_means_enforced(lab, flows, fast, eventually):
     [finding] = look(lab, "flowtable")
     assert finding["severity"] == "error" and 'flowtable "f" of table inet "fast"' \
         in finding["what"]
+    eventually(lambda: not lab.steer.active(), "steerd enforces")
+    assert 'flowtable "f"' in lab.steer.status()["reason"]
+    assert lab.wait_path("acme", None)
+    eventually(lambda: flow.ended() or flow.stalled(1.0), "the flow that was offloaded ends")
+    assert lab.bypass_is_quiet(2.0)
+    lab.steer.stop()
+    lab.steer.start()
+    eventually(lambda: "flowtable" in (lab.steer.status()["reason"] or ""), "also after a start")
+    assert lab.verdict("acme", "nontls443") == ("denied", None)
     assert mend(lab, finding).returncode == 0
     assert look(lab, "flowtable") == []
     assert lab.wait_path("acme", "bypass")

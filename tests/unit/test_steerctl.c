@@ -69,7 +69,8 @@ HANDLER(do_status)
 {
 	UNUSED();
 	raw_member(w, "status",
-		   "{\"version\":\"0.1.0\",\"mode\":\"sa\",\"verify_sa\":true,\"state\":\"enforcing\",\"reason\":\"no "
+		   "{\"version\":\"0.1.0\",\"mode\":\"sa\",\"verify_sa\":true,\"state\":"
+		   "\"enforcing\",\"reason\":\"no "
 		   "snapshot "
 		   "yet\",\"publisher\":{\"connected\":true,\"epoch\":\"e\",\"seq\":17,\"gaps\":1,"
 		   "\"resyncs\":2,\"silent_ms\":40},\"child_sas\":3,\"tenants\":2,\"exempt_child_"

@@ -27,6 +27,13 @@ void elements_plan_begin(struct elements *elements);
 void elements_plan_end(struct elements *elements);
 
 /*
+ * Say how late it is by both clocks, before anything is observed and before each batch. Expiries are
+ * times of day, but the kernel counts down by the monotonic clock: when the wall clock is put
+ * forward or back, what the kernel holds ends at another time of day than before.
+ */
+void elements_set_clock(struct elements *elements, int64_t wall_us, int64_t monotonic_us);
+
+/*
  * Say what the kernel holds: begin, each element, end. Without a call in between the kernel is
  * taken to be empty. *ret_wrong counts elements that were there and unknown or missing and
  * thought to be there.

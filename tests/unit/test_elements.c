@@ -9,7 +9,7 @@
 
 #include "elements.h"
 
-#define SEC 1000000
+#define SEC INT64_C(1000000)
 #define NOW (INT64_C(1000) * SEC)
 
 static struct elements *elements;
@@ -242,6 +242,53 @@ static void test_a_new_plan_unwants_the_rest(void **state)
 	assert_int_equal(elements_wanted(elements), 1);
 }
 
+static void test_kernel_may_end_early_not_late(void **state)
+{
+	(void)state;
+	want(1, NOW + 60 * SEC);
+	want(2, NOW + 60 * SEC);
+	elements_observe_begin(elements);
+	observe(1, NOW + 59 * SEC);
+	observe(2, NOW + 61 * SEC);
+	elements_observe_end(elements, &(uint64_t){ 0 });
+	assert_int_equal(next(16), 2);
+	assert_int_equal(batch.removals[0].key.lo[3], 2);
+	assert_int_equal(batch.additions[0].key.lo[3], 2);
+}
+
+/* The kernel counts on: what the wall clock says is over is still there. */
+static void test_clock_put_forward(void **state)
+{
+	(void)state;
+	elements_set_clock(elements, NOW, NOW);
+	want(1, NOW + 60 * SEC);
+	want(2, NOW + 3600 * SEC);
+	commit_all();
+	elements_set_clock(elements, NOW + 120 * SEC, NOW);
+	unwant(1);
+	elements_next_batch(elements, 16, NOW + 120 * SEC, &batch);
+	assert_int_equal(batch.removal_count, 2);
+	assert_int_equal(batch.removals[0].key.lo[3], 1);
+	assert_int_equal(batch.addition_count, 1);
+	assert_int_equal(batch.additions[0].key.lo[3], 2);
+}
+
+static void test_clock_put_back(void **state)
+{
+	(void)state;
+	elements_set_clock(elements, NOW, NOW);
+	want(1, NOW + 60 * SEC);
+	want(2, 0);
+	commit_all();
+	elements_set_clock(elements, NOW - 3600 * SEC, NOW);
+	assert_int_equal(elements_next_batch(elements, 16, NOW - 3600 * SEC, &batch), 2);
+	assert_int_equal(batch.additions[0].key.lo[3], 1);
+	elements_committed(elements, &batch);
+	/* a clock that is being slewed is not looked after all the time */
+	elements_set_clock(elements, NOW - 3600 * SEC + 9000, NOW);
+	assert_int_equal(elements_next_batch(elements, 16, NOW - 3600 * SEC, &batch), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -259,6 +306,9 @@ int main(void)
 		TEST(test_expired_is_not_removed),
 		TEST(test_observation_corrects),
 		TEST(test_a_new_plan_unwants_the_rest),
+		TEST(test_kernel_may_end_early_not_late),
+		TEST(test_clock_put_forward),
+		TEST(test_clock_put_back),
 	};
 
 	return cmocka_run_group_tests_name("elements", tests, NULL, NULL);

@@ -394,12 +394,24 @@ uint64_t core_tick_us(const struct settings *settings)
 	return (uint64_t)(ms < TICK_MIN_MS ? TICK_MIN_MS : ms) * 1000;
 }
 
+/*
+ * Stopped for longer than the lease: it has run out, and what charon said meanwhile waits unread. An
+ * address may be another tenant's by now, so the lease comes back with the next tick, not with this.
+ */
+static bool was_stopped(struct core *core)
+{
+	const int64_t now = clock_monotonic_us(), before = core->ticked_us;
+
+	core->ticked_us = now;
+	return before && now - before > core->settings->lease_ms * 1000;
+}
+
 void core_tick(struct core *core)
 {
 	/* First, because ends may have moved with the clock, which steering compares with. */
 	exceptions_expire(core->exceptions, clock_wall_us(), clock_monotonic_us(), on_expired,
 			  core);
-	steering_tick(core->steering);
+	steering_tick(core->steering, !was_stopped(core));
 	xfrm_tick(core->xfrm);
 	if (steering_flows_unchecked(core->steering))
 		core->forget_all = true;

@@ -62,6 +62,7 @@ struct core {
 	bool forget_all;
 	struct departed departed[CORE_DEPARTED_MAX]; /* a ring */
 	unsigned departed_first, departed_count;
+	int64_t ticked_us;        /* monotonic, 0: not yet */
 	unsigned settle_wait;     /* ticks until the store is tried again */
 	const char *plan_problem; /* why nobody is exempt, though all else is well */
 };

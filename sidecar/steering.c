@@ -30,6 +30,7 @@ struct steering {
 	bool seen_failing;
 	const char *reason; /* why not, while not allowed */
 	bool suspicious;    /* somebody else committed, elements not read back since */
+	bool unread;        /* they could not be: what is there may be anything */
 	bool offload_asked; /* since somebody else committed */
 	bool offloaded;     /* a flowtable takes tenants' flows off the rules; offload says which */
 	bool flows_unchecked; /* some may have been offloaded; not told yet */
@@ -129,6 +130,7 @@ static int observe(struct steering *steering, uint64_t *ret_wrong)
 	r = nft_each_element(steering->nft, observe_one, steering->elements);
 	if (r == 0)
 		elements_observe_end(steering->elements, ret_wrong);
+	steering->unread = r < 0;
 	return r;
 }
 
@@ -246,14 +248,15 @@ static int repair(struct steering *steering)
 	uint64_t wrong = 0;
 	int r;
 
-	steering->suspicious = false;
-	steering->observed_at = steering->ticks;
 	if (lost) {
 		steering->leased = false;
 		r = ensure_skeleton(steering, &adopted);
 	} else {
 		r = observe(steering, &wrong);
 	}
+	steering->suspicious = r < 0;
+	if (r == 0)
+		steering->observed_at = steering->ticks;
 	if (r == 0 && (lost || wrong)) {
 		steering->counters.repairs++;
 		steering->repaired(steering->user,
@@ -364,7 +367,7 @@ static void look_after_strangers(struct steering *steering)
 	}
 	if (!steering->suspicious)
 		return;
-	if (steering->ticks - steering->observed_at < OBSERVE_TICKS &&
+	if (!steering->unread && steering->ticks - steering->observed_at < OBSERVE_TICKS &&
 	    nft_check(steering->nft) == 1)
 		return;
 	if (note_result(steering, repair(steering), "the nft table") == 0)
@@ -390,7 +393,13 @@ static void restore_skeleton(struct steering *steering)
 		steering_flush(steering);
 }
 
-void steering_tick(struct steering *steering)
+/* A dump that fails once or twice costs no flow anything: the lease lasts longer. */
+static bool shall_renew(const struct steering *steering, bool may)
+{
+	return steering->allowed ? may && !steering->unread : steering->leased;
+}
+
+void steering_tick(struct steering *steering, bool may_renew)
 {
 	if (steering->mode == STEERING_AUTO)
 		return;
@@ -398,7 +407,7 @@ void steering_tick(struct steering *steering)
 		restore_skeleton(steering);
 	if (steering->skeleton)
 		look_after_strangers(steering);
-	if (steering->skeleton && (steering->allowed || steering->leased) &&
+	if (steering->skeleton && shall_renew(steering, may_renew) &&
 	    note_result(steering, renew(steering, steering->allowed), "the lease") < 0)
 		steering->skeleton = false;
 	if (++steering->ticks % ROUTE_TICKS == 0)

@@ -67,8 +67,9 @@ int steering_flush(struct steering *steering);
  */
 int steering_end_former(struct steering *steering);
 
-/* Twice a second and more: renew the lease, notice strangers' commits, restore what is gone. */
-void steering_tick(struct steering *steering);
+/* Twice a second and more: renew the lease (or leave it to run out), notice strangers' commits,
+ * restore what is gone. */
+void steering_tick(struct steering *steering, bool may_renew);
 
 /* Remove everything that steerd makes from the kernel. */
 int steering_remove(const struct settings *settings);

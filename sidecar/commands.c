@@ -479,9 +479,7 @@ static int do_revoke(void *user, const struct control_caller *caller, yajl_val r
 				      : "the tenant has no active exception; steerctl exceptions "
 					"lists them");
 	/* The kernel first: a disk may take milliseconds, or not answer at all. */
-	kernel = steering_end_former(daemon->core.steering);
-	if (kernel == 0)
-		kernel = core_settle(&daemon->core);
+	kernel = core_settle_revocation(&daemon->core);
 	disk = exceptions_settle(daemon->core.exceptions);
 	json_array_begin(w, "revoked");
 	for (unsigned i = 0; i < count; i++) {

@@ -231,6 +231,11 @@ int core_settle(struct core *core)
 	/* An SA that charon says is up was there before it said so. */
 	xfrm_read(core->xfrm);
 	sweep(core);
+	if (core->unknown && core->snapshot != SNAPSHOT_SWEPT) {
+		core->rest(core->rest_user, core->snapshot == SNAPSHOT_READ);
+		return 0;
+	}
+	core->unknown = false;
 	plan(core);
 	r = steering_flush(core->steering);
 	core->grants_left = r > 0;
@@ -239,6 +244,15 @@ int core_settle(struct core *core)
 	forget_flows(core);
 	if (core->snapshot == SNAPSHOT_SWEPT)
 		end_resync(core);
+	return r;
+}
+
+int core_settle_revocation(struct core *core)
+{
+	int r = core_settle(core);
+
+	if (r < 0 || core->unknown)
+		r = steering_withdraw(core->steering);
 	return r;
 }
 
@@ -453,6 +467,7 @@ int core_open(struct core *core, const struct settings *settings, core_rest rest
 	core->settings = settings;
 	core->rest = rest;
 	core->rest_user = user;
+	core->unknown = true;
 	strcpy(error, "no memory");
 	model_init(&core->model, settings->max_child_sas, &callbacks, core);
 	core->elements = elements_new();
@@ -498,6 +513,8 @@ int core_reload(struct core *core, const struct settings *settings, char error[R
 	core->settings = settings;
 	core->elements = elements;
 	core->steering = steering;
+	core->snapshot = SNAPSHOT_NONE;
+	core->unknown = true;
 	exceptions_load(core->exceptions, settings);
 	return 0;
 }

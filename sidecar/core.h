@@ -57,6 +57,12 @@ struct core {
 	bool addresses_changed;
 	bool grants_left; /* after the last flush */
 	enum core_snapshot snapshot;
+	/*
+	 * Since the start: no snapshot was read to its end. Half of one would exempt an address whose
+	 * other owner is in the other half, and withdraw what a former steerd had rightly granted. So
+	 * until then nothing goes to the kernel, where the lease of that steerd runs out.
+	 */
+	bool unknown;
 	struct address_range forget[CORE_FORGET_MAX];
 	unsigned forget_count;
 	bool forget_all;
@@ -92,5 +98,10 @@ uint64_t core_tick_us(const struct settings *settings);
  * the operators. When it returns, every withdrawal is in the kernel; grants may follow in the next
  * turns of the loop (1), unless there are few (0). Negative: the kernel refused, and enforces. */
 int core_settle(struct core *core);
+
+/* The same after a revocation. If the kernel refuses it, or between a start and the first snapshot,
+ * when nobody knows what the kernel holds from before, all bypassing ends for as long as that takes.
+ * Negative: it does not, before the lease has run out. */
+int core_settle_revocation(struct core *core);
 
 #endif

@@ -320,17 +320,16 @@ int steering_flush(struct steering *steering)
 	return r;
 }
 
-int steering_end_former(struct steering *steering)
+int steering_withdraw(struct steering *steering)
 {
-	int r;
+	int r = nft_renew(steering->nft, 0);
 
-	if (steering->mode != STEERING_AUTO)
-		return 0;
-	r = nft_renew(steering->nft, 0);
-	/* No table, or one of other profiles, which then goes as a whole. */
+	/* There is no table, or one with other profiles, as before a reload. */
 	if (r == -ENOENT)
 		r = nft_remove(steering->nft);
-	return note_result(steering, r, "the lease");
+	if (r == 0)
+		steering->leased = false;
+	return r;
 }
 
 void steering_allow(struct steering *steering, bool allow, const char *reason)

@@ -61,11 +61,10 @@ bool steering_active(const struct steering *steering, const char **ret_reason);
 int steering_flush(struct steering *steering);
 
 /*
- * End all bypassing that an earlier steerd left behind. Until the mode is chosen nobody knows whose
- * elements those are, so a revocation that comes before can only be kept by ending all of it; the
- * first snapshot brings back what is still allowed. Does nothing after that. 0 or an errno.
+ * End all bypassing now, whatever the kernel holds, known or not: for what was started anew and has
+ * to withdraw something before it knows what there is. 0 or an errno.
  */
-int steering_end_former(struct steering *steering);
+int steering_withdraw(struct steering *steering);
 
 /* Twice a second and more: renew the lease (or leave it to run out), notice strangers' commits,
  * restore what is gone. */

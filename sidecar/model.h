@@ -61,9 +61,10 @@ struct child_sa {
 	uint32_t reqid;
 	uint64_t seq; /* of the event that last changed it */
 	bool up;
-	bool steered;     /* wanted in the kernel for at least one profile */
-	uint8_t mode;     /* enum child_mode */
-	uint8_t verdict;  /* enum sa_verdict */
+	bool steered;       /* wanted in the kernel for at least one profile */
+	bool steered_found; /* by the plan being made */
+	uint8_t mode;       /* enum child_mode */
+	uint8_t verdict;    /* enum sa_verdict */
 	uint32_t suspect; /* sa_check's: a dump of this number or a later one confirms the doubt */
 	struct tenant *tenant;
 	/* Texts of the last event that said them, never NULL; all in one block. */

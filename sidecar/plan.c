@@ -191,6 +191,17 @@ static bool plan_group(struct elements *elements, unsigned profiles, const struc
 	return steered;
 }
 
+/* One range in conflict takes nothing from a child SA's others. */
+static void settle_steered(struct model *model)
+{
+	struct child_sa *child, *next;
+
+	HASH_ITER(hh, model->children, child, next) {
+		model_set_steered(model, child, child->steered_found);
+		child->steered_found = false;
+	}
+}
+
 static void settle_conflicts(struct model *model)
 {
 	struct tenant *tenant, *next;
@@ -228,8 +239,9 @@ static void sweep(struct model *model, struct elements *elements, unsigned profi
 		tenant = group_tenant(ranges + at, n);
 		steered = plan_group(elements, profiles, tenant, &whole);
 		for (size_t i = at; i < at + n; i++)
-			model_set_steered(model, ranges[i].child, steered);
+			ranges[i].child->steered_found |= steered;
 	}
+	settle_steered(model);
 	settle_conflicts(model);
 }
 

@@ -210,6 +210,27 @@ static void test_shared_address_enforces_both(void **state)
 	assert_true(model_find_tenant(&model, "globex")->conflict);
 }
 
+/* The first range in order, or the last: the other one is steered all the same. */
+static void test_conflict_of_one_range_leaves_the_other(void **state)
+{
+	struct event ev = { .type = EVENT_CHILD_UP,
+			    .tenant = "acme",
+			    .ike_id = 50,
+			    .child_id = 50,
+			    .spi_in = 50,
+			    .remote_ts = { "198.18.1.0/24", "198.18.3.0/24" },
+			    .remote_ts_count = 2 };
+
+	(void)state;
+	exempt("acme", EXEMPT_FOREVER);
+	model_apply(&model, &ev);
+	up("globex", 1, "198.18.3.5/32");
+	assert_int_equal(plan(), 0);
+	assert_int_equal(wanted(SET_NET4, 0xc6120100), 1);
+	assert_int_equal(wanted_in_all(), 1);
+	assert_int_equal(model_find_tenant(&model, "acme")->steered, 1);
+}
+
 static void test_unidentified_neighbour_is_a_conflict_too(void **state)
 {
 	(void)state;
@@ -269,6 +290,7 @@ int main(void)
 		TEST(test_changed_tenant_takes_its_exemption_along),
 		TEST_ADDRESS(test_addresses),
 		TEST_ADDRESS(test_shared_address_enforces_both),
+		TEST_ADDRESS(test_conflict_of_one_range_leaves_the_other),
 		TEST_ADDRESS(test_unidentified_neighbour_is_a_conflict_too),
 		TEST_ADDRESS(test_own_overlap_is_one_range),
 		TEST_ADDRESS(test_neighbours_do_not_touch),

@@ -1,0 +1,710 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "kernel.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nft.h"
+#include "route.h"
+#include "steerd.h"
+
+/* Of nft_internal.h, whose struct nft is the real one's. */
+bool nft_set_used(enum steering_mode mode, unsigned set);
+uint64_t nft_set_size(const struct settings *settings, unsigned set);
+
+#define ELEMENTS_MAX 192
+/* Requests to the cleaner under way; more than any run has at a time. */
+#define FORGET_MAX 256
+/* Ranges of exempt child SAs; more than any run has. */
+#define KEEP_MAX 128
+
+struct kernel_element {
+	uint8_t lo[16], hi[16];
+	int64_t until; /* 0: for ever */
+	bool foreign;
+};
+
+struct kernel_set {
+	struct kernel_element elements[ELEMENTS_MAX];
+	unsigned count;
+};
+
+struct keeping {
+	struct address_range range;
+	unsigned count;
+};
+
+struct forgetting {
+	uint64_t boot;
+	struct address_range range;
+	bool all;
+};
+
+struct kernel {
+	enum steering_mode mode; /* of the table that is there */
+	bool altered;            /* its rules are not ours any more */
+	uint32_t generation;
+	struct kernel_set sets[SET_COUNT][SIM_PROFILES];
+	int64_t lease_until[SIM_PROFILES];
+	bool rules;
+	struct kernel_flow flows[KERNEL_FLOWS];
+	struct forgetting orders[FORGET_MAX];
+	unsigned next_order;
+	struct keeping kept[KEEP_MAX];
+	unsigned kept_count;
+	int64_t tampered_at, refused_at;
+};
+
+struct nft {
+	const struct settings *settings;
+	enum steering_mode mode;
+	bool ensured;
+	uint32_t generation;
+};
+
+struct route {
+	int unused;
+};
+
+struct conntrack {
+	uint64_t boot;
+};
+
+struct kernel *kernel_new(struct sim *sim)
+{
+	struct kernel *kernel = calloc(1, sizeof(*kernel));
+
+	(void)sim;
+	if (!kernel)
+		abort();
+	return kernel;
+}
+
+void kernel_free(struct kernel *kernel)
+{
+	free(kernel);
+}
+
+static bool over(const struct sim *sim, int64_t until)
+{
+	return until && until <= sim->mono_us;
+}
+
+enum steering_mode kernel_mode(struct sim *sim)
+{
+	return sim->kernel->mode;
+}
+
+bool kernel_rules(struct sim *sim)
+{
+	return sim->kernel->rules;
+}
+
+bool kernel_serves(struct sim *sim, unsigned profile, uint8_t protocol, uint16_t port)
+{
+	const struct profile *p = &sim->settings.profiles[profile];
+
+	if (sim->kernel->lease_until[profile] <= sim->mono_us)
+		return false;
+	for (unsigned i = 0; i < p->service_count; i++)
+		if (p->services[i].protocol == protocol && p->services[i].port == port)
+			return true;
+	return false;
+}
+
+static bool is_range(unsigned set)
+{
+	return set == SET_NET4 || set == SET_NET6;
+}
+
+static unsigned key_len(unsigned set)
+{
+	return set == SET_HOST6 || set == SET_NET6 ? 16 : 4;
+}
+
+static bool holds(const struct kernel_element *element, unsigned set, const uint8_t *address)
+{
+	if (is_range(set))
+		return memcmp(element->lo, address, key_len(set)) <= 0 &&
+		       memcmp(address, element->hi, key_len(set)) <= 0;
+	return !memcmp(element->lo, address, key_len(set));
+}
+
+bool kernel_has_address(struct sim *sim, unsigned set, unsigned profile, const uint8_t *address)
+{
+	const struct kernel_set *s = &sim->kernel->sets[set][profile];
+
+	for (unsigned i = 0; i < s->count; i++)
+		if (holds(&s->elements[i], set, address) && !over(sim, s->elements[i].until))
+			return true;
+	return false;
+}
+
+bool kernel_has_spi(struct sim *sim, unsigned profile, uint32_t spi)
+{
+	uint32_t wire = htonl(spi);
+
+	return kernel_has_address(sim, SET_SA, profile, (const uint8_t *)&wire);
+}
+
+int64_t kernel_tampered_at(struct sim *sim)
+{
+	return sim->kernel->tampered_at;
+}
+
+int64_t kernel_refused_at(struct sim *sim)
+{
+	return sim->kernel->refused_at;
+}
+
+size_t kernel_elements(struct sim *sim)
+{
+	size_t count = 0;
+
+	for (unsigned set = 0; set < SET_COUNT; set++)
+		for (unsigned p = 0; p < SIM_PROFILES; p++)
+			for (unsigned i = 0; i < sim->kernel->sets[set][p].count; i++)
+				count += !over(sim, sim->kernel->sets[set][p].elements[i].until);
+	return count;
+}
+
+static void collect_garbage(struct sim *sim, struct kernel_set *set)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < set->count; i++)
+		if (!over(sim, set->elements[i].until))
+			set->elements[kept++] = set->elements[i];
+	set->count = kept;
+}
+
+static struct kernel_element *find_exact(struct kernel_set *set, const struct element_key *key)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		if (!memcmp(set->elements[i].lo, key->lo, 16) &&
+		    !memcmp(set->elements[i].hi, key->hi, 16))
+			return &set->elements[i];
+	return NULL;
+}
+
+static bool overlaps(struct kernel_set *set, const struct element_key *key)
+{
+	const unsigned len = key_len(key->set);
+
+	for (unsigned i = 0; is_range(key->set) && i < set->count; i++)
+		if (memcmp(set->elements[i].lo, key->hi, len) <= 0 &&
+		    memcmp(key->lo, set->elements[i].hi, len) <= 0)
+			return true;
+	return false;
+}
+
+static struct kernel_set *set_of(struct kernel *kernel, const struct element_key *key)
+{
+	return &kernel->sets[key->set][key->profile];
+}
+
+static int remove_element(struct kernel *kernel, const struct element_key *key)
+{
+	struct kernel_set *set = set_of(kernel, key);
+	struct kernel_element *found = find_exact(set, key);
+
+	if (!found)
+		return -ENOENT;
+	*found = set->elements[--set->count];
+	return 0;
+}
+
+static int add_element(struct sim *sim, const struct element_key *key, int64_t until, bool foreign)
+{
+	struct kernel_set *set = set_of(sim->kernel, key);
+	struct kernel_element *element;
+
+	if (find_exact(set, key))
+		return -EEXIST;
+	if (overlaps(set, key))
+		return -ENOTEMPTY;
+	if (set->count == ELEMENTS_MAX || set->count >= nft_set_size(&sim->settings, key->set))
+		return -ENFILE;
+	element = &set->elements[set->count++];
+	memcpy(element->lo, key->lo, 16);
+	memcpy(element->hi, key->hi, 16);
+	element->until = until;
+	element->foreign = foreign;
+	return 0;
+}
+
+static void drop_table(struct kernel *kernel)
+{
+	memset(kernel->sets, 0, sizeof(kernel->sets));
+	memset(kernel->lease_until, 0, sizeof(kernel->lease_until));
+	kernel->mode = STEERING_AUTO;
+	kernel->altered = false;
+}
+
+/* Ours has been put right when no element of a stranger is left in a table of ours. */
+static void note_tampering(struct kernel *kernel)
+{
+	for (unsigned set = 0; set < SET_COUNT; set++)
+		for (unsigned p = 0; p < SIM_PROFILES; p++)
+			for (unsigned i = 0; i < kernel->sets[set][p].count; i++)
+				if (kernel->sets[set][p].elements[i].foreign)
+					return;
+	if (!kernel->altered)
+		kernel->tampered_at = 0;
+}
+
+/* What steerd calls may fail for no reason of its own. */
+static int enter(struct sim *sim)
+{
+	static const int reasons[] = { -ENOBUFS, -EBUSY, -ENOMEM, -ENOSPC };
+
+	if (!steerd_call(sim))
+		return -EIO;
+	if (!sim_chance(sim, sim->faults.refuse))
+		return 0;
+	sim->kernel->refused_at = sim->mono_us;
+	return reasons[sim_below(sim, 4)];
+}
+
+static int commit(struct sim *sim, struct nft *nft)
+{
+	sim->stats.commits++;
+	sim->kernel->generation++;
+	sim_mix(sim, sim->kernel->generation);
+	note_tampering(sim->kernel);
+	if (sim_chance(sim, sim->faults.refuse_late)) {
+		sim->kernel->refused_at = sim->mono_us;
+		return -ENOBUFS;
+	}
+	nft->generation++;
+	return 0;
+}
+
+int nft_open(const struct settings *settings, struct nft **ret_nft)
+{
+	struct nft *nft = calloc(1, sizeof(*nft));
+
+	if (!nft)
+		return -ENOMEM;
+	nft->settings = settings;
+	nft->generation = sim_now()->kernel->generation;
+	*ret_nft = nft;
+	return 0;
+}
+
+void nft_close(struct nft *nft)
+{
+	free(nft);
+}
+
+int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, const char **ret_error)
+{
+	struct sim *sim = sim_now();
+	struct kernel *kernel = sim->kernel;
+	int r = enter(sim);
+
+	*ret_error = "the model kernel refuses";
+	if (r < 0)
+		return r;
+	*ret_adopted = kernel->mode == mode && !kernel->altered;
+	if (!*ret_adopted) {
+		drop_table(kernel);
+		kernel->mode = mode;
+		kernel->generation++;
+		note_tampering(kernel);
+	}
+	sim_note(sim, "  nft: table %s", *ret_adopted ? "adopted" : "made");
+	nft->generation = kernel->generation;
+	nft->mode = mode;
+	nft->ensured = true;
+	return 0;
+}
+
+int nft_check(struct nft *nft)
+{
+	struct sim *sim = sim_now();
+	int r = enter(sim);
+
+	if (r < 0)
+		return r;
+	return nft->ensured && sim->kernel->mode == nft->mode && !sim->kernel->altered;
+}
+
+int nft_remove(struct nft *nft)
+{
+	struct sim *sim = sim_now();
+	int r = enter(sim);
+
+	if (r < 0)
+		return r;
+	drop_table(sim->kernel);
+	return commit(sim, nft);
+}
+
+/* As libnftnl's caller does: what has expired by the wall clock is left out. */
+static int add_timed(struct sim *sim, const struct element *element)
+{
+	int64_t now = sim_wall_us(sim), left_ms;
+
+	if (!element->expires_us)
+		return add_element(sim, &element->key, 0, false);
+	if (element->expires_us <= now)
+		return 0;
+	left_ms = (element->expires_us - now) / 1000;
+	return add_element(sim, &element->key, sim->mono_us + (left_ms ? left_ms : 1) * 1000,
+			   false);
+}
+
+static int apply(struct sim *sim, const struct element *removals, size_t removal_count,
+		 const struct element *additions, size_t addition_count)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < removal_count; i++)
+		r = remove_element(sim->kernel, &removals[i].key);
+	for (size_t i = 0; r == 0 && i < addition_count; i++)
+		r = add_timed(sim, &additions[i]);
+	return r;
+}
+
+int nft_apply(struct nft *nft, const struct element *removals, size_t removal_count,
+	      const struct element *additions, size_t addition_count)
+{
+	static struct kernel_set before[SET_COUNT][SIM_PROFILES];
+	struct sim *sim = sim_now();
+	struct kernel *kernel = sim->kernel;
+	int r = enter(sim);
+
+	if (r < 0)
+		return r;
+	if (kernel->mode != nft->mode)
+		return -ENOENT;
+	for (unsigned set = 0; set < SET_COUNT; set++)
+		for (unsigned p = 0; p < SIM_PROFILES; p++) {
+			collect_garbage(sim, &kernel->sets[set][p]);
+			before[set][p].count = kernel->sets[set][p].count;
+			memcpy(before[set][p].elements, kernel->sets[set][p].elements,
+			       before[set][p].count * sizeof(struct kernel_element));
+		}
+	r = apply(sim, removals, removal_count, additions, addition_count);
+	sim_note(sim, "  nft: -%zu +%zu: %s", removal_count, addition_count,
+		 r < 0 ? strerror(-r) : "done");
+	if (r == 0)
+		return commit(sim, nft);
+	for (unsigned set = 0; set < SET_COUNT; set++)
+		for (unsigned p = 0; p < SIM_PROFILES; p++) {
+			kernel->sets[set][p].count = before[set][p].count;
+			memcpy(kernel->sets[set][p].elements, before[set][p].elements,
+			       before[set][p].count * sizeof(struct kernel_element));
+		}
+	return r;
+}
+
+int nft_renew(struct nft *nft, uint32_t enabled)
+{
+	struct sim *sim = sim_now();
+	int r = enter(sim);
+
+	if (r < 0)
+		return r;
+	if (sim->kernel->mode == STEERING_AUTO)
+		return -ENOENT;
+	for (unsigned p = 0; p < SIM_PROFILES; p++)
+		sim->kernel->lease_until[p] =
+			enabled >> p & 1 ? sim->mono_us + nft->settings->lease_ms * 1000 : 0;
+	sim_note(sim, "  nft: lease %s", enabled ? "renewed" : "withdrawn");
+	return commit(sim, nft);
+}
+
+static struct element to_element(const struct sim *sim, const struct kernel_element *from,
+				 unsigned set, unsigned profile)
+{
+	struct element element = { .key = { .set = (uint8_t)set, .profile = (uint8_t)profile } };
+
+	memcpy(element.key.lo, from->lo, 16);
+	memcpy(element.key.hi, from->hi, 16);
+	if (from->until)
+		element.expires_us = sim_wall_us(sim) + (from->until - sim->mono_us) / 1000 * 1000;
+	return element;
+}
+
+int nft_each_element(struct nft *nft, void (*each)(const struct element *, void *), void *user)
+{
+	struct sim *sim = sim_now();
+	int r = enter(sim);
+
+	if (r == 0 && sim->kernel->mode != nft->mode)
+		r = -ENOENT;
+	for (unsigned set = 0; r == 0 && set < SET_COUNT; set++)
+		for (unsigned p = 0; r == 0 && p < SIM_PROFILES; p++) {
+			struct kernel_set *s = &sim->kernel->sets[set][p];
+
+			if (!nft_set_used(nft->mode, set))
+				continue;
+			if (sim_chance(sim, sim->faults.torn))
+				return -EINTR;
+			collect_garbage(sim, s);
+			for (unsigned i = 0; i < s->count; i++) {
+				struct element element = to_element(sim, &s->elements[i], set, p);
+
+				each(&element, user);
+			}
+		}
+	return r;
+}
+
+int nft_has_element(struct nft *nft, const struct element_key *key)
+{
+	struct sim *sim = sim_now();
+
+	(void)nft;
+	collect_garbage(sim, set_of(sim->kernel, key));
+	return find_exact(set_of(sim->kernel, key), key) != NULL;
+}
+
+int nft_lease_remaining(struct nft *nft, unsigned profile)
+{
+	int64_t left = sim_now()->kernel->lease_until[profile] - sim_now()->mono_us;
+
+	(void)nft;
+	return left > 0 ? (int)(left / 1000) : 0;
+}
+
+int nft_foreign_commit(struct nft *nft)
+{
+	struct sim *sim = sim_now();
+	int r = enter(sim);
+
+	if (r < 0)
+		return r;
+	r = nft->generation != sim->kernel->generation;
+	nft->generation = sim->kernel->generation;
+	return r;
+}
+
+int nft_read_counters(struct nft *nft, struct nft_counters *ret_counters)
+{
+	(void)nft;
+	*ret_counters = (struct nft_counters){ 0 };
+	return 0;
+}
+
+int route_open(const struct settings *settings, struct route **ret_route)
+{
+	(void)settings;
+	*ret_route = calloc(1, sizeof(**ret_route));
+	return *ret_route ? 0 : -ENOMEM;
+}
+
+void route_close(struct route *route)
+{
+	free(route);
+}
+
+int route_check_free(struct route *route, char error[ROUTE_ERROR_MAX])
+{
+	(void)route;
+	error[0] = '\0';
+	return 0;
+}
+
+int route_ensure(struct route *route, enum steering_mode mode, unsigned *ret_changed)
+{
+	struct sim *sim = sim_now();
+	int r = enter(sim);
+
+	(void)route;
+	(void)mode;
+	if (r < 0)
+		return r;
+	*ret_changed = !sim->kernel->rules;
+	sim->kernel->rules = true;
+	return 0;
+}
+
+int route_remove(struct route *route)
+{
+	(void)route;
+	sim_now()->kernel->rules = false;
+	return 0;
+}
+
+bool route_rp_filter_problem(const struct settings *settings, char error[ROUTE_ERROR_MAX])
+{
+	(void)settings;
+	(void)error;
+	return false;
+}
+
+static bool in_range(const struct kernel_flow *flow, const struct address_range *range)
+{
+	const unsigned len = flow->family == AF_INET ? 4 : 16;
+
+	return flow->family == range->family && memcmp(range->lo, flow->source, len) <= 0 &&
+	       memcmp(flow->source, range->hi, len) <= 0;
+}
+
+static bool is_kept(const struct kernel *kernel, const struct kernel_flow *flow)
+{
+	for (unsigned i = 0; i < kernel->kept_count; i++)
+		if (kernel->kept[i].count && in_range(flow, &kernel->kept[i].range))
+			return true;
+	return false;
+}
+
+/* The cleaner is a thread of steerd's: it takes its time, and dies with it. */
+static void forget(struct sim *sim, uint64_t arg)
+{
+	const struct forgetting *order = &sim->kernel->orders[arg];
+
+	for (unsigned i = 0; steerd_boot(sim) == order->boot && i < KERNEL_FLOWS; i++) {
+		struct kernel_flow *flow = &sim->kernel->flows[i];
+
+		if (flow->used && flow->mark & sim->settings.mark_mask &&
+		    !is_kept(sim->kernel, flow) && (order->all || in_range(flow, &order->range)))
+			flow->used = false;
+	}
+}
+
+void conntrack_forget(struct conntrack *conntrack, const struct address_range *range)
+{
+	struct sim *sim = sim_now();
+	unsigned slot = sim->kernel->next_order++ % FORGET_MAX;
+	struct forgetting *order = &sim->kernel->orders[slot];
+
+	if (!steerd_call(sim))
+		return;
+	*order = (struct forgetting){ .boot = conntrack->boot, .all = !range };
+	if (range)
+		order->range = *range;
+	sim_after(sim, sim_delay(sim, 100, 100 * SIM_MS), forget, "conntrack: forget flows", slot);
+}
+
+void conntrack_keep(struct conntrack *conntrack, const struct address_range *range, bool keep)
+{
+	struct kernel *kernel = sim_now()->kernel;
+	unsigned i = 0;
+
+	(void)conntrack;
+	while (i < kernel->kept_count && memcmp(&kernel->kept[i].range, range, sizeof(*range)))
+		i++;
+	if (i == kernel->kept_count && i < KEEP_MAX)
+		kernel->kept[kernel->kept_count++] = (struct keeping){ .range = *range };
+	if (i == KEEP_MAX || (!keep && !kernel->kept[i].count))
+		sim_fail(sim_now(), "CONNTRACK: a range is let go that was not kept");
+	else
+		kernel->kept[i].count += keep ? 1 : -1;
+}
+
+struct conntrack_counters conntrack_counters(struct conntrack *conntrack)
+{
+	(void)conntrack;
+	return (struct conntrack_counters){ 0 };
+}
+
+int conntrack_start(uint32_t mark_mask, struct conntrack **ret_conntrack)
+{
+	(void)mark_mask;
+	*ret_conntrack = calloc(1, sizeof(**ret_conntrack));
+	if (!*ret_conntrack)
+		return -ENOMEM;
+	(*ret_conntrack)->boot = steerd_boot(sim_now());
+	sim_now()->kernel->kept_count = 0;
+	return 0;
+}
+
+void conntrack_stop(struct conntrack *conntrack)
+{
+	free(conntrack);
+}
+
+static struct kernel_flow *find_flow(struct sim *sim, const struct packet *packet,
+				     uint16_t source_port)
+{
+	for (unsigned i = 0; i < KERNEL_FLOWS; i++) {
+		struct kernel_flow *flow = &sim->kernel->flows[i];
+
+		if (flow->used && flow->family == packet->family &&
+		    flow->source_port == source_port && flow->port == packet->port &&
+		    flow->protocol == packet->protocol &&
+		    !memcmp(flow->source, packet->source, sizeof(flow->source)))
+			return flow;
+	}
+	return NULL;
+}
+
+static struct kernel_flow *new_flow(struct sim *sim, const struct packet *packet,
+				    uint16_t source_port)
+{
+	struct kernel_flow *flow = &sim->kernel->flows[sim_below(sim, KERNEL_FLOWS)];
+
+	*flow = (struct kernel_flow){ .family = packet->family,
+				      .source_port = source_port,
+				      .port = packet->port,
+				      .protocol = packet->protocol,
+				      .path = -1 };
+	memcpy(flow->source, packet->source, sizeof(flow->source));
+	return flow;
+}
+
+struct packet_fate kernel_send(struct sim *sim, struct packet *packet, uint16_t source_port,
+			       struct kernel_flow **ret_flow)
+{
+	struct kernel_flow *flow = find_flow(sim, packet, source_port);
+	struct packet_fate fate;
+
+	packet->state = !flow ? PACKET_FIRST : flow->replied ? PACKET_LATER : PACKET_AGAIN;
+	packet->ct_mark = flow ? flow->mark : 0;
+	fate = packets_run(sim, packet);
+	/* A first packet that is dropped leaves no entry. */
+	if (!flow && !fate.dropped) {
+		flow = new_flow(sim, packet, source_port);
+		flow->used = true;
+		flow->path = packets_path(&sim->settings, fate.mark);
+	}
+	if (flow) {
+		flow->mark = fate.ct_mark;
+		flow->replied = flow->replied || (!fate.dropped && sim_below(sim, 2));
+	}
+	*ret_flow = flow;
+	return fate;
+}
+
+static void tamper_element(struct sim *sim)
+{
+	struct kernel_set *set =
+		&sim->kernel->sets[sim_below(sim, SET_COUNT)][sim_below(sim, SIM_PROFILES)];
+
+	if (!set->count)
+		return;
+	set->elements[sim_below(sim, set->count)] = set->elements[set->count - 1];
+	set->count--;
+}
+
+void kernel_tamper(struct sim *sim, const struct element_key *key)
+{
+	struct kernel *kernel = sim->kernel;
+	const unsigned what = sim_below(sim, 6);
+
+	sim_note(sim, "  a stranger's commit, kind %u", what);
+	kernel->generation++;
+	if (what == 0) {
+		drop_table(kernel);
+		kernel->tampered_at = 0;
+	} else if (what == 1) {
+		tamper_element(sim);
+	} else if (what == 2 && kernel->mode != STEERING_AUTO &&
+		   nft_set_used(kernel->mode, key->set)) {
+		if (add_element(sim, key, 0, true) == 0 && !kernel->tampered_at)
+			kernel->tampered_at = sim->mono_us;
+	} else if (what == 3 && kernel->mode != STEERING_AUTO) {
+		kernel->altered = true;
+		if (!kernel->tampered_at)
+			kernel->tampered_at = sim->mono_us;
+	} else if (what == 4) {
+		kernel->rules = false;
+		kernel->generation--;
+	}
+}

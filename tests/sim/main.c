@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sim                            10,000 seeds of 1,000 steps, on all processors; prints TAP
+ * sim --seeds N [--first N]      so many, from the first on
+ * sim --seed N                   one, with its timeline
+ * sim --rules                    the skeleton's rules and their parts, by number
+ * sim --weaken RULE.PART         run without that rule (part 0) or part of one; must fail
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "packets.h"
+#include "publisher.h"
+#include "sim.h"
+
+struct options {
+	uint64_t first, seeds;
+	unsigned steps;
+	long jobs;
+	bool one, brief;
+};
+
+struct share {
+	uint64_t failed_seed; /* the first that failed */
+	bool failed;
+	struct sim_stats stats;
+	uint64_t hash;
+};
+
+static void add_stats(struct sim_stats *sum, const struct sim_stats *stats)
+{
+	sum->steps += stats->steps;
+	sum->probes += stats->probes;
+	sum->packets += stats->packets;
+	sum->bypassed += stats->bypassed;
+	sum->commits += stats->commits;
+	sum->crashes += stats->crashes;
+	sum->freezes += stats->freezes;
+	for (unsigned i = 0; i < 4; i++) {
+		sum->windows[i] += stats->windows[i];
+		if (stats->window_us[i] > sum->window_us[i])
+			sum->window_us[i] = stats->window_us[i];
+	}
+}
+
+static void play_share(const struct options *options, long job, struct share *ret_share)
+{
+	static struct sim sim;
+
+	for (uint64_t i = (uint64_t)job; i < options->seeds; i += (uint64_t)options->jobs) {
+		bool held = sim_play(options->first + i, options->steps, SIM_MUTE, &sim);
+
+		add_stats(&ret_share->stats, &sim.stats);
+		ret_share->hash ^= sim.hash;
+		if (!held) {
+			ret_share->failed = true;
+			ret_share->failed_seed = options->first + i;
+			return;
+		}
+	}
+}
+
+static pid_t start_share(const struct options *options, long job, int *ret_fd)
+{
+	struct share share = { 0 };
+	int fds[2];
+	pid_t pid;
+
+	if (pipe(fds) < 0)
+		return -1;
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		play_share(options, job, &share);
+		_exit(write(fds[1], &share, sizeof(share)) == sizeof(share) ? 0 : 1);
+	}
+	close(fds[1]);
+	*ret_fd = fds[0];
+	return pid;
+}
+
+/* A share that died says nothing; that is a failure too. */
+static bool collect_share(pid_t pid, int fd, struct share *sum)
+{
+	struct share share;
+	bool told = read(fd, &share, sizeof(share)) == sizeof(share);
+	int status;
+
+	close(fd);
+	waitpid(pid, &status, 0);
+	if (!told)
+		return false;
+	add_stats(&sum->stats, &share.stats);
+	sum->hash ^= share.hash;
+	if (share.failed && (!sum->failed || share.failed_seed < sum->failed_seed)) {
+		sum->failed = true;
+		sum->failed_seed = share.failed_seed;
+	}
+	return true;
+}
+
+static bool play_all(const struct options *options, struct share *ret_sum)
+{
+	pid_t pids[64];
+	int fds[64];
+	bool told = true;
+
+	for (long job = 0; job < options->jobs; job++)
+		pids[job] = start_share(options, job, &fds[job]);
+	for (long job = 0; job < options->jobs; job++)
+		told = pids[job] > 0 && collect_share(pids[job], fds[job], ret_sum) && told;
+	return told;
+}
+
+static bool play_one(uint64_t seed, unsigned steps)
+{
+	static struct sim sim;
+	uint64_t hash;
+	bool held = sim_play(seed, steps, SIM_PRINT, &sim);
+
+	hash = sim.hash;
+	printf("# seed %" PRIu64 ": %s, %" PRIu64 " steps, trace %016" PRIx64 "\n", seed,
+	       held ? "all held" : sim.why, sim.stats.steps, hash);
+	sim_play(seed, steps, SIM_MUTE, &sim);
+	if (sim.hash != hash)
+		printf("# THE SAME SEED RAN DIFFERENTLY: %016" PRIx64 "\n", sim.hash);
+	return held && sim.hash == hash;
+}
+
+/* The last steps before a failure, from a run that prints all of them. */
+static void print_timeline(uint64_t seed, unsigned steps)
+{
+	static struct sim sim;
+
+	printf("# --- seed %" PRIu64 ", its last steps; all: sim --seed %" PRIu64 "\n", seed, seed);
+	sim_play(seed, steps, SIM_KEEP, &sim);
+	sim_print_timeline(&sim);
+	printf("# %s\n", sim.why);
+}
+
+static void print_stats(const struct sim_stats *stats)
+{
+	static const char *const names[] = { "an address or SPI with a new owner",
+					     "the kernel refused", "the wall clock was put forward",
+					     "a stranger's element" };
+
+	printf("# %" PRIu64 " steps, %" PRIu64 " packets judged (%" PRIu64 " bypassed), %" PRIu64
+	       " sent in flows, %" PRIu64 " commits, %" PRIu64 " kills, %" PRIu64 " stops\n",
+	       stats->steps, stats->probes, stats->bypassed, stats->packets, stats->commits,
+	       stats->crashes, stats->freezes);
+	for (unsigned i = 0; i < 4; i++)
+		printf("# allowed window, %s: met %" PRIu64 " times, at most %.3f s old\n",
+		       names[i], stats->windows[i], (double)stats->window_us[i] / 1e6);
+}
+
+static bool check_replay(const struct options *options)
+{
+	static struct sim a, b;
+
+	for (uint64_t seed = options->first; seed < options->first + 20; seed++) {
+		sim_play(seed, options->steps, SIM_MUTE, &a);
+		sim_play(seed, options->steps, SIM_MUTE, &b);
+		if (a.hash != b.hash)
+			return false;
+	}
+	return true;
+}
+
+static int run(const struct options *options)
+{
+	struct share sum = { 0 };
+	bool told, same;
+
+	puts("1..2");
+	same = check_replay(options);
+	printf("%s 1 - a seed runs the same way twice\n", same ? "ok" : "not ok");
+	told = play_all(options, &sum);
+	if (sum.failed && !options->brief)
+		print_timeline(sum.failed_seed, options->steps);
+	print_stats(&sum.stats);
+	printf("%s 2 - %" PRIu64 " seeds of %u steps, trace %016" PRIx64 "\n",
+	       told && !sum.failed ? "ok" : "not ok", options->seeds, options->steps, sum.hash);
+	if (sum.failed)
+		printf("# seed %" PRIu64 " failed\n", sum.failed_seed);
+	return told && same && !sum.failed ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static bool weaken(const char *text)
+{
+	unsigned rule, part;
+
+	/* The promise may hold by other rules; the manual says what each is for. */
+	sim_compare(16);
+	return sscanf(text, "%u.%u", &rule, &part) == 2 && packets_weaken(rule, part);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option names[] = { { "seeds", required_argument, NULL, 'n' },
+					       { "first", required_argument, NULL, 'f' },
+					       { "seed", required_argument, NULL, 's' },
+					       { "steps", required_argument, NULL, 'e' },
+					       { "jobs", required_argument, NULL, 'j' },
+					       { "rules", no_argument, NULL, 'r' },
+					       { "weaken", required_argument, NULL, 'w' },
+					       { "brief", no_argument, NULL, 'b' },
+					       { 0 } };
+	struct options options = { .first = 1, .seeds = 10000, .steps = 1000 };
+	int option;
+
+	options.jobs = sysconf(_SC_NPROCESSORS_ONLN);
+	if (!publisher_library() || packets_load() < 0)
+		return 99;
+	while ((option = getopt_long(argc, argv, "", names, NULL)) >= 0) {
+		if (option == 'n')
+			options.seeds = strtoull(optarg, NULL, 10);
+		else if (option == 'f')
+			options.first = strtoull(optarg, NULL, 10);
+		else if (option == 'e')
+			options.steps = (unsigned)strtoul(optarg, NULL, 10);
+		else if (option == 'j')
+			options.jobs = strtol(optarg, NULL, 10);
+		else if (option == 'b')
+			options.brief = true;
+		else if (option == 'r')
+			return packets_list(), EXIT_SUCCESS;
+		else if (option == 's')
+			options.one = true, options.first = strtoull(optarg, NULL, 10);
+		else if (option != 'w' || !weaken(optarg))
+			return 2;
+	}
+	if (options.jobs < 1 || options.jobs > 64)
+		options.jobs = 1;
+	if (options.one)
+		return play_one(options.first, options.steps) ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run(&options);
+}

@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "packets.h"
+
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel.h"
+#include "nft.h"
+
+#define TEXT_MAX (64u << 10)
+#define CHAINS_MAX 8
+#define RULES_MAX 32
+#define PARTS_MAX 10
+#define CONFIGS 4
+
+enum part_kind {
+	PART_MARK_ANY, /* matches */
+	PART_CT_MARK_ANY,
+	PART_CT_MARK_IS,
+	PART_RELATED,
+	PART_NEW,
+	PART_UNCONFIRMED,
+	PART_REPLY,
+	PART_ORIGINAL,
+	PART_PROTOCOL,
+	PART_SERVICE,
+	PART_SPI,
+	PART_FROM,
+	PART_SOURCE4,
+	PART_SOURCE6,
+	PART_SET_MARK, /* statements */
+	PART_SET_CT_MARK,
+	PART_COUNTER,
+	PART_GOTO,
+	PART_ACCEPT,
+	PART_DROP,
+};
+
+struct part {
+	enum part_kind kind;
+	uint32_t a, b;
+	char name[64];
+};
+
+struct rule {
+	char text[256];
+	struct part parts[PARTS_MAX];
+	unsigned part_count;
+	unsigned number;
+	bool gone;
+};
+
+struct chain {
+	char name[32];
+	struct rule rules[RULES_MAX];
+	unsigned rule_count;
+};
+
+struct ruleset {
+	struct chain chains[CHAINS_MAX];
+	unsigned chain_count;
+};
+
+/* By pinning and mode; parsed once, the same for every run. */
+static struct ruleset rulesets[CONFIGS];
+
+static struct ruleset *ruleset_of(bool pinning, enum steering_mode mode)
+{
+	return &rulesets[(mode == STEERING_ADDRESS) * 2 + pinning];
+}
+
+/* Numbers are 0xH or decimal; * is a name up to the next space or quote; longer words first. */
+static const struct {
+	const char *text;
+	enum part_kind kind;
+} words[] = {
+	{ "meta mark set meta mark & # | #", PART_SET_MARK },
+	{ "meta mark set meta mark & #", PART_SET_MARK },
+	{ "meta mark & # != 0", PART_MARK_ANY },
+	{ "ct mark set ct mark & # | #", PART_SET_CT_MARK },
+	{ "ct mark set ct mark & #", PART_SET_CT_MARK },
+	{ "ct mark & # != 0", PART_CT_MARK_ANY },
+	{ "ct mark & # == #", PART_CT_MARK_IS },
+	{ "ct state related", PART_RELATED },
+	{ "ct state new", PART_NEW },
+	{ "ct status ! confirmed", PART_UNCONFIRMED },
+	{ "ct direction reply", PART_REPLY },
+	{ "ct direction original", PART_ORIGINAL },
+	{ "meta l4proto . th dport @*", PART_SERVICE },
+	{ "meta l4proto #", PART_PROTOCOL },
+	{ "ipsec in spi @*", PART_SPI },
+	{ "iifname \"*\"", PART_FROM },
+	{ "ip saddr @*", PART_SOURCE4 },
+	{ "ip6 saddr @*", PART_SOURCE6 },
+	{ "counter name \"*\"", PART_COUNTER },
+	{ "goto *", PART_GOTO },
+	{ "accept", PART_ACCEPT },
+	{ "drop", PART_DROP },
+};
+
+/* How much of text is the pattern, 0: it is something else. */
+static size_t match_word(const char *text, const char *pattern, struct part *part)
+{
+	const char *at = text;
+	unsigned numbers = 0;
+
+	for (; *pattern; pattern++) {
+		if (*pattern == '#') {
+			char *end;
+			unsigned long value = strtoul(at, &end, 0);
+
+			if (end == at)
+				return 0;
+			*(numbers++ ? &part->b : &part->a) = (uint32_t)value;
+			at = end;
+		} else if (*pattern == '*') {
+			size_t len = strcspn(at, " \"");
+
+			if (!len || len >= sizeof(part->name))
+				return 0;
+			memcpy(part->name, at, len);
+			part->name[len] = '\0';
+			at += len;
+		} else if (*at++ != *pattern) {
+			return 0;
+		}
+	}
+	return *at && *at != ' ' ? 0 : (size_t)(at - text);
+}
+
+static size_t parse_part(const char *text, struct part *ret_part)
+{
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		struct part part = { .kind = words[i].kind };
+		size_t len = match_word(text, words[i].text, &part);
+
+		if (len) {
+			*ret_part = part;
+			return len;
+		}
+	}
+	return 0;
+}
+
+/* The sets are named KIND_PROFILE, the profiles profileN: part->a is N, part->b the kind. */
+static bool resolve_set(struct part *part)
+{
+	static const char *const kinds[] = { "sa_", "host4_", "host6_", "net4_", "net6_", "svc_" };
+
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		size_t len = strlen(kinds[i]);
+
+		if (strncmp(part->name, kinds[i], len))
+			continue;
+		part->b = i;
+		return sscanf(part->name + len, "profile%u", &part->a) == 1 &&
+		       part->a < SIM_PROFILES;
+	}
+	return false;
+}
+
+static int parse_rule(struct chain *chain, const char *line)
+{
+	struct rule *rule = &chain->rules[chain->rule_count++];
+
+	snprintf(rule->text, sizeof(rule->text), "%s", line);
+	while (*line && strncmp(line, "comment ", 8)) {
+		struct part *part = &rule->parts[rule->part_count];
+		size_t len = rule->part_count < PARTS_MAX ? parse_part(line, part) : 0;
+
+		if (!len || (strchr(part->name, '_') && !resolve_set(part))) {
+			fprintf(stderr, "sim: the skeleton says what is not known here: %s\n",
+				line);
+			return -1;
+		}
+		rule->part_count++;
+		line += len + strspn(line + len, " ");
+	}
+	return 0;
+}
+
+static int parse(struct ruleset *ruleset, char *text)
+{
+	struct chain *chain = NULL;
+	char *save;
+
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		line += strspn(line, "\t");
+		if (!strncmp(line, "chain ", 6)) {
+			chain = &ruleset->chains[ruleset->chain_count++];
+			sscanf(line, "chain %31s {", chain->name);
+		} else if (!strcmp(line, "}")) {
+			chain = NULL;
+		} else if (chain && strncmp(line, "type filter", 11) &&
+			   parse_rule(chain, line) < 0) {
+			return -1;
+		}
+	}
+	return ruleset->chain_count && !strcmp(ruleset->chains[0].name, "prerouting") ? 0 : -1;
+}
+
+static void number_rules(void)
+{
+	unsigned number = 0;
+
+	for (unsigned c = 0; c < CONFIGS; c++)
+		for (unsigned i = 0; i < rulesets[c].chain_count; i++)
+			for (unsigned r = 0; r < rulesets[c].chains[i].rule_count; r++)
+				rulesets[c].chains[i].rules[r].number = ++number;
+}
+
+int packets_load(void)
+{
+	struct sim *sim = calloc(1, sizeof(*sim));
+	char *text = malloc(TEXT_MAX);
+	int r = sim && text ? 0 : -1;
+
+	for (unsigned c = 0; r == 0 && c < CONFIGS; c++) {
+		sim_settings(sim);
+		sim->settings.pinning = c & 1;
+		if (nft_skeleton_text(&sim->settings, c & 2 ? STEERING_ADDRESS : STEERING_SA, "t",
+				      text, TEXT_MAX) < 0)
+			r = -1;
+		else
+			r = parse(&rulesets[c], text);
+	}
+	number_rules();
+	free(text);
+	free(sim);
+	return r;
+}
+
+static struct rule *find_rule(unsigned number)
+{
+	for (unsigned c = 0; c < CONFIGS; c++)
+		for (unsigned i = 0; i < rulesets[c].chain_count; i++)
+			for (unsigned r = 0; r < rulesets[c].chains[i].rule_count; r++)
+				if (rulesets[c].chains[i].rules[r].number == number)
+					return &rulesets[c].chains[i].rules[r];
+	return NULL;
+}
+
+bool packets_weaken(unsigned number, unsigned part)
+{
+	struct rule *rule = find_rule(number);
+
+	if (!rule || part > rule->part_count)
+		return false;
+	if (!part) {
+		rule->gone = true;
+		return true;
+	}
+	memmove(&rule->parts[part - 1], &rule->parts[part],
+		(rule->part_count - part) * sizeof(*rule->parts));
+	rule->part_count--;
+	return true;
+}
+
+static const char *kind_text(enum part_kind kind)
+{
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (words[i].kind == kind)
+			return words[i].text;
+	return "";
+}
+
+void packets_list(void)
+{
+	const struct rule *rule;
+
+	for (unsigned number = 1; (rule = find_rule(number)); number++) {
+		printf("%u.0\t%s\n", number, rule->text);
+		for (unsigned i = 0; i < rule->part_count; i++)
+			printf("%u.%u\twithout %s %s: %s\n", number, i + 1,
+			       kind_text(rule->parts[i].kind), rule->parts[i].name, rule->text);
+	}
+}
+
+static bool is_related(const struct packet *packet)
+{
+	return packet->state == PACKET_EXPECTED || packet->state == PACKET_ERROR;
+}
+
+static bool is_new(const struct packet *packet)
+{
+	return packet->state == PACKET_FIRST || packet->state == PACKET_AGAIN;
+}
+
+static bool is_unconfirmed(const struct packet *packet)
+{
+	return packet->state == PACKET_FIRST || packet->state == PACKET_EXPECTED;
+}
+
+/* A match that fails ends the rule; a statement does what it does and always goes on. */
+static bool run_part(struct sim *sim, const struct part *part, const struct packet *packet,
+		     struct packet_fate *fate)
+{
+	switch (part->kind) {
+	case PART_MARK_ANY:
+		return fate->mark & part->a;
+	case PART_CT_MARK_ANY:
+		return fate->ct_mark & part->a;
+	case PART_CT_MARK_IS:
+		return (fate->ct_mark & part->a) == part->b;
+	case PART_RELATED:
+		return is_related(packet);
+	case PART_NEW:
+		return is_new(packet);
+	case PART_UNCONFIRMED:
+		return is_unconfirmed(packet);
+	case PART_REPLY:
+		return packet->reply;
+	case PART_ORIGINAL:
+		return !packet->reply;
+	case PART_PROTOCOL:
+		return packet->protocol == part->a;
+	case PART_SERVICE:
+		return kernel_serves(sim, part->a, packet->protocol, packet->port);
+	case PART_SPI:
+		return packet->spi && kernel_has_spi(sim, part->a, packet->spi);
+	case PART_FROM:
+		return packet->from_tunnel;
+	case PART_SOURCE4:
+	case PART_SOURCE6:
+		return packet->family == (part->kind == PART_SOURCE4 ? AF_INET : AF_INET6) &&
+		       kernel_has_address(sim, part->b, part->a, packet->source);
+	case PART_SET_MARK:
+		fate->mark = (fate->mark & part->a) | part->b;
+		return true;
+	case PART_SET_CT_MARK:
+		fate->ct_mark = (fate->ct_mark & part->a) | part->b;
+		return true;
+	case PART_COUNTER:
+		fate->counted = !strcmp(part->name, "first")      ? COUNTED_FIRST
+				: !strcmp(part->name, "bypassed") ? COUNTED_BYPASSED
+								  : COUNTED_DENIED;
+		return true;
+	default:
+		return true;
+	}
+}
+
+static const struct chain *find_chain(const struct ruleset *ruleset, const char *name)
+{
+	for (unsigned i = 0; i < ruleset->chain_count; i++)
+		if (!strcmp(ruleset->chains[i].name, name))
+			return &ruleset->chains[i];
+	return NULL;
+}
+
+/* The last part of a rule that matched says where to go on. */
+static bool run_rule(struct sim *sim, const struct rule *rule, const struct packet *packet,
+		     struct packet_fate *fate)
+{
+	for (unsigned i = 0; i < rule->part_count; i++)
+		if (!run_part(sim, &rule->parts[i], packet, fate))
+			return false;
+	return rule->part_count > 0;
+}
+
+static void run_chain(struct sim *sim, const struct ruleset *ruleset, const struct chain *chain,
+		      const struct packet *packet, struct packet_fate *fate)
+{
+	for (unsigned r = 0; r < chain->rule_count; r++) {
+		const struct rule *rule = &chain->rules[r];
+		const struct part *last;
+
+		if (rule->gone || !run_rule(sim, rule, packet, fate))
+			continue;
+		last = &rule->parts[rule->part_count - 1];
+		if (last->kind == PART_GOTO)
+			run_chain(sim, ruleset, find_chain(ruleset, last->name), packet, fate);
+		fate->dropped = fate->dropped || last->kind == PART_DROP;
+		/* nothing comes back from a goto */
+		if (last->kind == PART_GOTO || last->kind == PART_ACCEPT || last->kind == PART_DROP)
+			return;
+	}
+}
+
+struct packet_fate packets_run(struct sim *sim, const struct packet *packet)
+{
+	struct packet_fate fate = { .mark = packet->mark, .ct_mark = packet->ct_mark };
+	const struct ruleset *ruleset = ruleset_of(sim->settings.pinning, kernel_mode(sim));
+
+	sim->stats.probes++;
+	if (kernel_mode(sim) != STEERING_AUTO)
+		run_chain(sim, ruleset, &ruleset->chains[0], packet, &fate);
+	return fate;
+}
+
+/* Is the packet a tenant's that the kernel is to let pass now, for a service of the profile? */
+static bool may_pass(struct sim *sim, unsigned profile, const struct packet *packet)
+{
+	if (!kernel_serves(sim, profile, packet->protocol, packet->port))
+		return false;
+	if (kernel_mode(sim) == STEERING_SA)
+		return packet->spi && kernel_has_spi(sim, profile, packet->spi);
+	if (!packet->from_tunnel)
+		return false;
+	if (packet->family == AF_INET)
+		return kernel_has_address(sim, SET_HOST4, profile, packet->source) ||
+		       kernel_has_address(sim, SET_NET4, profile, packet->source);
+	return kernel_has_address(sim, SET_HOST6, profile, packet->source) ||
+	       kernel_has_address(sim, SET_NET6, profile, packet->source);
+}
+
+/* The first profile that lets it pass, among those of one path (0: any). */
+static int passing_profile(struct sim *sim, const struct packet *packet, uint32_t mark)
+{
+	for (unsigned p = 0; p < SIM_PROFILES; p++)
+		if ((!mark || sim->settings.paths[p].mark == mark) && may_pass(sim, p, packet))
+			return (int)p;
+	return -1;
+}
+
+static void expect_pinned(struct sim *sim, const struct packet *packet, uint32_t pinned,
+			  struct packet_fate *fate)
+{
+	const struct settings *s = &sim->settings;
+
+	if (packet->reply) {
+		for (unsigned p = 0; p < SIM_PROFILES; p++)
+			if (s->paths[p].mark == pinned)
+				fate->mark |= s->paths[p].reply_mark;
+		return;
+	}
+	if (packet->state == PACKET_ERROR &&
+	    (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6))
+		return;
+	fate->dropped = passing_profile(sim, packet, pinned) < 0;
+	fate->counted = fate->dropped ? COUNTED_DENIED : COUNTED_BYPASSED;
+	if (!fate->dropped)
+		fate->mark |= pinned;
+}
+
+struct packet_fate packets_expect(struct sim *sim, const struct packet *packet)
+{
+	const struct settings *s = &sim->settings;
+	struct packet_fate fate = { .mark = packet->mark, .ct_mark = packet->ct_mark };
+	int profile;
+
+	if (kernel_mode(sim) == STEERING_AUTO)
+		return fate;
+	fate.mark &= ~s->mark_mask;
+	if (s->pinning && packet->state == PACKET_EXPECTED)
+		fate.ct_mark &= ~s->mark_mask;
+	if (s->pinning && fate.ct_mark & s->mark_mask) {
+		expect_pinned(sim, packet, fate.ct_mark & s->mark_mask, &fate);
+		return fate;
+	}
+	if (s->pinning && (packet->state != PACKET_FIRST || packet->reply))
+		return fate;
+	profile = passing_profile(sim, packet, 0);
+	if (profile < 0)
+		return fate;
+	fate.mark |= s->paths[profile].mark;
+	fate.counted = s->pinning ? COUNTED_FIRST : COUNTED_BYPASSED;
+	if (s->pinning)
+		fate.ct_mark |= s->paths[profile].mark;
+	return fate;
+}
+
+int packets_path(const struct settings *settings, uint32_t mark)
+{
+	for (unsigned p = 0; p < SIM_PROFILES; p++)
+		if ((mark & settings->mark_mask) == settings->paths[p].mark)
+			return (int)p;
+	return -1;
+}

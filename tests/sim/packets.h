@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What nftables does to a packet: the text of nft_skeleton_text() parsed and run, rule by rule. It knows
+ * the words that the skeleton uses; a new one makes packets_load() fail, so that a rule cannot be
+ * left out by oversight. Beside it, written from the documentation and not from the rules, what is
+ * to happen to a packet: the two must agree on every packet.
+ */
+#ifndef TENANT_STEER_SIM_PACKETS_H
+#define TENANT_STEER_SIM_PACKETS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "settings.h"
+#include "sim.h"
+
+enum packet_state {
+	PACKET_FIRST,    /* new, conntrack entry not confirmed */
+	PACKET_AGAIN,    /* new, confirmed: no reply was seen */
+	PACKET_LATER,    /* established */
+	PACKET_EXPECTED, /* related, not confirmed: a helper's connection */
+	PACKET_ERROR,    /* related, confirmed: about a flow */
+	PACKET_STATES
+};
+
+struct packet {
+	uint32_t mark;
+	uint32_t spi;     /* of the SA it came in by, 0: none */
+	bool from_tunnel; /* userspace ESP: came from its interface */
+	int family;
+	uint8_t source[16];
+	uint8_t protocol;
+	uint16_t port;
+	enum packet_state state;
+	bool reply;
+	uint32_t ct_mark;
+};
+
+enum packet_counter { COUNTED_NOT, COUNTED_FIRST, COUNTED_BYPASSED, COUNTED_DENIED };
+
+struct packet_fate {
+	bool dropped;
+	enum packet_counter counted;
+	uint32_t mark, ct_mark;
+};
+
+/* Parse the skeleton for both modes, with conntrack and without. 0, or -1 after saying what it does
+ * not know. */
+int packets_load(void);
+/* Take a rule away (part 0), or one of its parts (1 and on), by the numbers that packets_list()
+ * prints. False if there is none. */
+bool packets_weaken(unsigned rule, unsigned part);
+void packets_list(void);
+
+/* What the kernel does now, and what it should do. */
+struct packet_fate packets_run(struct sim *sim, const struct packet *packet);
+struct packet_fate packets_expect(struct sim *sim, const struct packet *packet);
+
+/* The path that a packet with this mark takes: a profile's index, or -1. */
+int packets_path(const struct settings *settings, uint32_t mark);
+
+#endif

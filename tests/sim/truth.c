@@ -1,0 +1,617 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "truth.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway.h"
+#include "kernel.h"
+#include "packets.h"
+#include "plan.h"
+#include "steerd.h"
+
+/* Silence is noticed after lost_after, then the lease runs out; and a turn of the loop. */
+#define OWNER_MAX_US (3 * SIM_S + 3 * SIM_S + SIM_S)
+/* A renewal that was stopped on its way is made when steerd goes on; then it reads what waits. */
+#define TURN_MAX_US (50 * SIM_MS)
+/* After these, one lease, and the tick that ends an exception. */
+#define LEASE_MAX_US (3 * SIM_S + 600 * SIM_MS)
+/* Elements are read back at every tenth tick, half a second each, and steerd may be stopped. */
+#define STRANGER_MAX_US (20 * SIM_S)
+/* An answer that came too late, and a refusal that led to a withdrawal, are near one another. */
+#define REFUSED_NEAR_US SIM_S
+
+struct slot {
+	bool granted, ended, revoked;
+	bool refused; /* the kernel did not take the revocation, and whoever asked was told */
+	int64_t granted_us, ended_us; /* monotonic */
+	int64_t expires_us;           /* wall clock */
+};
+
+struct truth {
+	struct truth_sa sas[TRUTH_SAS];
+	struct truth_book book;
+	struct slot slots[SIM_TENANTS][SIM_PROFILES];
+	unsigned round;
+	/* for the last check */
+	struct live *live;
+	struct element_key wanted[2 * TRUTH_SAS * SIM_PROFILES];
+	size_t wanted_count;
+	uint64_t steered[SIM_TENANTS];
+};
+
+const char *truth_tenant(unsigned tenant)
+{
+	static const char *const names[SIM_TENANTS] = { "acme",  "beta", "gamma",
+							"delta", "eta",  "zeta" };
+
+	return names[tenant];
+}
+
+struct truth *truth_new(void)
+{
+	struct truth *truth = calloc(1, sizeof(*truth));
+
+	if (!truth)
+		abort();
+	return truth;
+}
+
+void truth_free(struct truth *truth)
+{
+	free(truth);
+}
+
+unsigned truth_add(struct sim *sim, const struct truth_sa *sa)
+{
+	struct truth_sa *sas = sim->truth->sas;
+	unsigned handle = 0;
+
+	while (handle < TRUTH_SAS - 1 && sas[handle].live)
+		handle++;
+	sas[handle] = *sa;
+	sas[handle].since = sim->mono_us;
+	for (unsigned i = 0; i < TRUTH_SAS; i++)
+		if (i != handle && sas[i].live && sas[i].spi == sa->spi)
+			sas[handle].twin = sas[i].twin = true;
+	return handle;
+}
+
+void truth_leave(struct sim *sim, unsigned handle)
+{
+	sim->truth->sas[handle].since = sim->mono_us;
+}
+
+void truth_remove(struct sim *sim, unsigned handle)
+{
+	sim->truth->sas[handle].live = false;
+}
+
+void truth_orphan(struct sim *sim, bool stay)
+{
+	for (unsigned i = 0; i < TRUTH_SAS; i++) {
+		sim->truth->sas[i].left = true;
+		sim->truth->sas[i].live = sim->truth->sas[i].live && stay && sim_below(sim, 3);
+	}
+}
+
+void truth_lose_orphan(struct sim *sim)
+{
+	for (unsigned i = 0; i < TRUTH_SAS; i++)
+		if (sim->truth->sas[i].left && !sim_below(sim, 3))
+			sim->truth->sas[i].live = false;
+}
+
+bool truth_spi_used(struct sim *sim, uint32_t spi)
+{
+	for (unsigned i = 0; i < TRUTH_SAS; i++)
+		if (sim->truth->sas[i].live && sim->truth->sas[i].spi == spi)
+			return true;
+	return false;
+}
+
+const struct truth_sa *truth_any(struct sim *sim)
+{
+	const unsigned start = sim_below(sim, TRUTH_SAS);
+
+	for (unsigned n = 0; n < TRUTH_SAS; n++)
+		if (sim->truth->sas[(start + n) % TRUTH_SAS].live)
+			return &sim->truth->sas[(start + n) % TRUTH_SAS];
+	return NULL;
+}
+
+struct truth_book *truth_book(struct sim *sim)
+{
+	return &sim->truth->book;
+}
+
+static struct slot *slot_of(struct sim *sim, unsigned row)
+{
+	const struct exception *exception = &sim->truth->book.rows[row];
+	unsigned tenant = 0;
+
+	while (strcmp(truth_tenant(tenant), exception->tenant))
+		tenant++;
+	return &sim->truth->slots[tenant][exception->profile[strlen("profile")] - '0'];
+}
+
+/* Since when the slot grants nothing, by the monotonic clock; 0: it does. */
+static int64_t void_since(const struct sim *sim, const struct slot *slot)
+{
+	const int64_t late = sim_wall_us(sim) - slot->expires_us;
+
+	if (!slot->granted)
+		return 1;
+	if (slot->expires_us && late >= 0) {
+		const int64_t expired = sim->mono_us - late;
+
+		if ((!slot->ended && !slot->revoked) || expired < slot->ended_us)
+			return expired > 0 ? expired : 1;
+	}
+	return slot->ended || slot->revoked ? slot->ended_us : 0;
+}
+
+void truth_granted(struct sim *sim, unsigned row)
+{
+	*slot_of(sim,
+		 row) = (struct slot){ .granted = true,
+				       .granted_us = sim->mono_us,
+				       .expires_us = sim->truth->book.rows[row].expires_at_us };
+}
+
+static void end_slot(struct sim *sim, struct slot *slot, bool *ret_why)
+{
+	if (!slot->ended && !slot->revoked)
+		slot->ended_us = sim->mono_us;
+	*ret_why = true;
+}
+
+void truth_ended(struct sim *sim, unsigned row)
+{
+	struct slot *slot = slot_of(sim, row);
+
+	end_slot(sim, slot, &slot->ended);
+}
+
+void truth_revoked(struct sim *sim, unsigned tenant, int kernel)
+{
+	for (unsigned p = 0; p < SIM_PROFILES; p++) {
+		struct slot *slot = &sim->truth->slots[tenant][p];
+
+		if (!slot->granted || void_since(sim, slot) < sim->mono_us)
+			continue;
+		end_slot(sim, slot, &slot->revoked);
+		slot->refused = kernel < 0;
+	}
+}
+
+void truth_forget_revocations(struct sim *sim)
+{
+	for (unsigned t = 0; t < SIM_TENANTS; t++)
+		for (unsigned p = 0; p < SIM_PROFILES; p++)
+			sim->truth->slots[t][p].revoked = false;
+}
+
+bool truth_exempt(struct sim *sim, int tenant, unsigned profile)
+{
+	return tenant >= 0 && !void_since(sim, &sim->truth->slots[tenant][profile]);
+}
+
+bool truth_expiring(struct sim *sim)
+{
+	for (unsigned t = 0; t < SIM_TENANTS; t++)
+		for (unsigned p = 0; p < SIM_PROFILES; p++) {
+			const struct slot *slot = &sim->truth->slots[t][p];
+
+			if (slot->granted && !slot->ended && void_since(sim, slot))
+				return true;
+		}
+	return false;
+}
+
+static void note_window(struct sim *sim, enum truth_window window, int64_t age)
+{
+	sim->stats.windows[window]++;
+	if (age > sim->stats.window_us[window])
+		sim->stats.window_us[window] = age;
+}
+
+/* The exception has ended, and yet it passes. */
+static bool ends_late(struct sim *sim, const struct slot *slot)
+{
+	const int64_t since = void_since(sim, slot), refused = kernel_refused_at(sim);
+	int64_t from = since;
+
+	if (!slot->granted)
+		return false;
+	if (slot->expires_us && sim->mono_us - since <= SIM_MS)
+		return true; /* the kernel counts in milliseconds */
+	if (sim->jumped_at > slot->granted_us && slot->expires_us) {
+		from = sim->jumped_at > since ? sim->jumped_at : since;
+		if (sim->mono_us - from <= LEASE_MAX_US) {
+			note_window(sim, WINDOW_CLOCK, sim->mono_us - from);
+			return true;
+		}
+	}
+	if ((slot->refused || (refused && refused >= since - REFUSED_NEAR_US)) &&
+	    sim->mono_us - since <= LEASE_MAX_US) {
+		note_window(sim, WINDOW_KERNEL, sim->mono_us - since);
+		return true;
+	}
+	return false;
+}
+
+static bool ranges_meet(const struct address_range *a, const struct address_range *b)
+{
+	return a->family == b->family && memcmp(a->lo, b->hi, 16) <= 0 &&
+	       memcmp(b->lo, a->hi, 16) <= 0;
+}
+
+/* A packet of this SA takes the profile's path and its tenant has no exception for it. */
+static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile, const char *what)
+{
+	const int64_t tampered = kernel_tampered_at(sim);
+	const int64_t age = sim->mono_us - sa->since;
+
+	if (tampered && sim->mono_us - tampered <= STRANGER_MAX_US) {
+		note_window(sim, WINDOW_STRANGER, sim->mono_us - tampered);
+		return;
+	}
+	if (sa->tenant >= 0 && ends_late(sim, &sim->truth->slots[sa->tenant][profile]))
+		return;
+	/* In address mode an address may have been anybody's; an SPI only that of a live twin. */
+	if ((sa->twin || kernel_mode(sim) == STEERING_ADDRESS) &&
+	    (age <= OWNER_MAX_US || sim->mono_us - steerd_went_on_at(sim) <= TURN_MAX_US)) {
+		note_window(sim, WINDOW_OWNER, age);
+		return;
+	}
+	sim_fail(sim, "LEAK: %s of %s (SPI %08x, there for %.6f s) takes the path of profile%u",
+		 what, sa->tenant < 0 ? "an unidentified peer" : truth_tenant((unsigned)sa->tenant),
+		 sa->spi, (double)age / 1e6, profile);
+}
+
+static void fill_source(struct sim *sim, const struct truth_sa *sa, struct packet *packet)
+{
+	const struct address_range *range =
+		&sa->ranges[sa->range_count > 1 ? sim->truth->round & 1 : 0];
+
+	packet->spi = kernel_mode(sim) == STEERING_ADDRESS ? 0 : sa->spi;
+	packet->from_tunnel = kernel_mode(sim) == STEERING_ADDRESS;
+	packet->family = range->family;
+	memcpy(packet->source, range->hi, sizeof(packet->source));
+}
+
+struct probe {
+	const char *what;
+	uint8_t protocol;
+	uint16_t port;
+	enum packet_state state;
+	int mark, pinned; /* a profile's mark on the packet, on the conntrack entry; -1: none */
+};
+
+static void send_probe(struct sim *sim, const struct truth_sa *sa, const struct probe *probe)
+{
+	struct packet packet = { .protocol = probe->protocol,
+				 .port = probe->port,
+				 .state = probe->state };
+	struct packet_fate fate;
+	int path;
+
+	fill_source(sim, sa, &packet);
+	/* Without the table nobody clears it; the mask is ours by agreement. */
+	if (probe->mark >= 0 && kernel_mode(sim) != STEERING_AUTO)
+		packet.mark = sim->settings.paths[probe->mark].mark;
+	if (probe->pinned >= 0)
+		packet.ct_mark = sim->settings.paths[probe->pinned].mark;
+	fate = packets_run(sim, &packet);
+	path = fate.dropped ? -1 : packets_path(&sim->settings, fate.mark);
+	if (path < 0)
+		return;
+	sim->stats.bypassed++;
+	if (!truth_exempt(sim, sa->tenant, (unsigned)path))
+		judge(sim, sa, (unsigned)path, probe->what);
+}
+
+/* The first two after every step, the others in turns. */
+static const struct probe probes[] = {
+	{ "the first packet", IPPROTO_TCP, 443, PACKET_FIRST, -1, -1 },
+	{ "a packet of a pinned flow", IPPROTO_TCP, 443, PACKET_LATER, -1, 0 },
+	{ "a packet of a flow pinned to the second path", IPPROTO_TCP, 443, PACKET_LATER, -1, 1 },
+	{ "the first packet of another service", IPPROTO_UDP, 3478, PACKET_FIRST, -1, -1 },
+	{ "a packet that was marked before", IPPROTO_TCP, 80, PACKET_LATER, 0, -1 },
+	{ "an expected flow's first packet", IPPROTO_TCP, 443, PACKET_EXPECTED, -1, 0 },
+	{ "a packet that is sent again", IPPROTO_TCP, 443, PACKET_AGAIN, 1, -1 },
+	{ "an error about a pinned flow", IPPROTO_ICMP, 0, PACKET_ERROR, 1, 0 },
+};
+#define PROBES (sizeof(probes) / sizeof(probes[0]))
+#define ALWAYS 2
+
+static void keep_promise(struct sim *sim)
+{
+	const struct probe *more = &probes[ALWAYS + sim->truth->round % (PROBES - ALWAYS)];
+
+	for (unsigned i = 0; i < TRUTH_SAS && !sim->failed; i++) {
+		const struct truth_sa *sa = &sim->truth->sas[i];
+
+		if (!sa->live ||
+		    (truth_exempt(sim, sa->tenant, 0) && truth_exempt(sim, sa->tenant, 1)))
+			continue;
+		send_probe(sim, sa, &probes[0]);
+		send_probe(sim, sa, &probes[1]);
+		send_probe(sim, sa, more);
+	}
+}
+
+static void draw_packet(struct sim *sim, const struct truth_sa *sa, struct packet *packet)
+{
+	static const struct service services[] = { { IPPROTO_TCP, 443 },  { IPPROTO_TCP, 443 },
+						   { IPPROTO_UDP, 3478 }, { IPPROTO_TCP, 80 },
+						   { IPPROTO_UDP, 443 },  { IPPROTO_ICMP, 0 },
+						   { IPPROTO_ICMPV6, 0 } };
+	const struct service *service = &services[sim_below(sim, 7)];
+
+	fill_source(sim, sa, packet);
+	packet->protocol = service->protocol;
+	packet->port = service->port;
+	packet->state = sim_below(sim, PACKET_STATES);
+	packet->reply = packet->state == PACKET_LATER && sim_below(sim, 2);
+	packet->mark = sim_below(sim, 2) ? (uint32_t)sim_random(sim) : 0;
+	if (sim_below(sim, 8) == 0)
+		packet->spi = 0;
+	if (sim_below(sim, 8) == 0)
+		packet->from_tunnel = false;
+	packet->ct_mark = sim_below(sim, 4) * (1u << 24) | (sim_below(sim, 2) ? 0x00345678 : 0);
+}
+
+/* The rules do what is written about them. */
+static void compare(struct sim *sim, const struct truth_sa *sa)
+{
+	struct packet packet = { 0 };
+	struct packet_fate does, should;
+
+	draw_packet(sim, sa, &packet);
+	does = packets_run(sim, &packet);
+	should = packets_expect(sim, &packet);
+	if (does.dropped != should.dropped || does.mark != should.mark ||
+	    does.ct_mark != should.ct_mark || does.counted != should.counted)
+		sim_fail(
+			sim,
+			"RULES: protocol %u port %u state %u reply %d mark %08x ct %08x: the rules "
+			"say drop %d mark %08x ct %08x counter %u, the manual drop %d mark %08x ct "
+			"%08x counter %u",
+			packet.protocol, packet.port, packet.state, packet.reply, packet.mark,
+			packet.ct_mark, does.dropped, does.mark, does.ct_mark, does.counted,
+			should.dropped, should.mark, should.ct_mark, should.counted);
+}
+
+/* A packet of one of a few flows, so that addresses and ports come back under other owners. */
+static void send_flow(struct sim *sim, const struct truth_sa *sa)
+{
+	struct packet packet = { .protocol = IPPROTO_TCP, .port = sim_below(sim, 4) ? 443 : 80 };
+	struct kernel_flow *flow;
+	struct packet_fate fate;
+	int path;
+
+	fill_source(sim, sa, &packet);
+	fate = kernel_send(sim, &packet, (uint16_t)(1024 + sim_below(sim, 4)), &flow);
+	path = fate.dropped ? -1 : packets_path(&sim->settings, fate.mark);
+	sim->stats.packets++;
+	sim_mix(sim, fate.mark);
+	if (path >= 0 && !truth_exempt(sim, sa->tenant, (unsigned)path))
+		judge(sim, sa, (unsigned)path, "a packet");
+	/* Without the table every flow is enforced. */
+	if (sim->settings.pinning && kernel_mode(sim) != STEERING_AUTO && flow && !fate.dropped &&
+	    path != flow->path)
+		sim_fail(sim, "PINNING: a flow that began on path %d goes on on %d", flow->path,
+			 path);
+}
+
+void truth_check(struct sim *sim)
+{
+	const struct truth_sa *sa;
+
+	sim->truth->round++;
+	if (sim->failed)
+		return;
+	keep_promise(sim);
+	sa = truth_any(sim);
+	if (!sa || sim->failed)
+		return;
+	for (unsigned i = 0; i < sim->compared && !sim->failed; i++)
+		compare(sim, sa);
+	if (sim->truth->round % 4 == 0)
+		send_flow(sim, sa);
+}
+
+static void want(struct sim *sim, const struct element_key *key)
+{
+	struct truth *truth = sim->truth;
+
+	for (size_t i = 0; i < truth->wanted_count; i++)
+		if (!memcmp(&truth->wanted[i], key, sizeof(*key)))
+			return;
+	truth->wanted[truth->wanted_count++] = *key;
+}
+
+/* What charon has up, and the ranges of it that meet one another, directly or through others. */
+struct claim {
+	const struct truth_sa *sa;
+	struct address_range range;
+};
+
+struct live {
+	struct truth_sa sas[TRUTH_SAS];
+	unsigned count;
+	struct claim claims[TRUTH_SAS * TRUTH_RANGES];
+	unsigned claim_count;
+};
+
+static void list_live(struct sim *sim, const struct truth_sa *sa)
+{
+	struct live *live = sim->truth->live;
+
+	if (live->count < TRUTH_SAS)
+		live->sas[live->count++] = *sa;
+}
+
+static void list_claims(struct live *live)
+{
+	for (unsigned i = 0; i < live->count; i++)
+		for (unsigned r = 0; r < live->sas[i].range_count; r++)
+			live->claims[live->claim_count++] =
+				(struct claim){ &live->sas[i], live->sas[i].ranges[r] };
+}
+
+static void widen(struct address_range *range, const struct address_range *by)
+{
+	if (memcmp(by->lo, range->lo, 16) < 0)
+		memcpy(range->lo, by->lo, 16);
+	if (memcmp(by->hi, range->hi, 16) > 0)
+		memcpy(range->hi, by->hi, 16);
+}
+
+/* The whole of the group that the range is in. False: two tenants share it. */
+static bool find_group(const struct live *live, const struct truth_sa *sa,
+		       struct address_range *range)
+{
+	bool alone = true, grown = true;
+
+	while (grown) {
+		const struct address_range before = *range;
+
+		for (unsigned i = 0; i < live->claim_count; i++)
+			if (ranges_meet(range, &live->claims[i].range)) {
+				widen(range, &live->claims[i].range);
+				alone = alone && live->claims[i].sa->tenant == sa->tenant;
+			}
+		grown = memcmp(&before, range, sizeof(before));
+	}
+	return alone;
+}
+
+static bool has_twin(const struct live *live, const struct truth_sa *sa)
+{
+	for (unsigned i = 0; i < live->count; i++)
+		if (live->sas[i].spi == sa->spi && live->sas[i].tenant != sa->tenant)
+			return true;
+	return false;
+}
+
+static struct element_key key_of(const struct address_range *range, unsigned profile)
+{
+	struct element_key key = { .profile = (uint8_t)profile };
+	const bool single = !memcmp(range->lo, range->hi, 16);
+
+	memcpy(key.lo, range->lo, 16);
+	if (!single)
+		memcpy(key.hi, range->hi, 16);
+	key.set = range->family == AF_INET ? (single ? SET_HOST4 : SET_NET4)
+					   : (single ? SET_HOST6 : SET_NET6);
+	return key;
+}
+
+/* New flows have to pass, and whoever looks has to see it. */
+static void check_passes(struct sim *sim, const struct truth_sa *sa, unsigned range,
+			 unsigned profile)
+{
+	struct packet packet = { .protocol = IPPROTO_TCP, .port = 443, .state = PACKET_FIRST };
+	int path;
+
+	if (profile == 1) {
+		packet.protocol = IPPROTO_UDP;
+		packet.port = 3478;
+	}
+	sim->truth->round = range;
+	fill_source(sim, sa, &packet);
+	path = packets_path(&sim->settings, packets_run(sim, &packet).mark);
+	if (path != (int)profile)
+		sim_fail(sim,
+			 "NOT STEERED: %s (SPI %08x) takes path %d instead of profile%u's, long "
+			 "after the last fault",
+			 truth_tenant((unsigned)sa->tenant), sa->spi, path, profile);
+}
+
+static bool expect_spi(struct sim *sim, const struct truth_sa *sa, unsigned profile)
+{
+	const struct element_key key = plan_sa_key(profile, sa->spi);
+
+	if (has_twin(sim->truth->live, sa))
+		return false;
+	want(sim, &key);
+	check_passes(sim, sa, 0, profile);
+	return true;
+}
+
+static bool expect_range(struct sim *sim, const struct truth_sa *sa, unsigned index,
+			 unsigned profile)
+{
+	struct address_range range = sa->ranges[index];
+	struct element_key key;
+
+	if (!find_group(sim->truth->live, sa, &range))
+		return false;
+	key = key_of(&range, profile);
+	want(sim, &key);
+	check_passes(sim, sa, index, profile);
+	return true;
+}
+
+static void check_one(struct sim *sim, const struct truth_sa *sa)
+{
+	bool steered = false;
+
+	for (unsigned p = 0; p < SIM_PROFILES; p++) {
+		if (!truth_exempt(sim, sa->tenant, p))
+			continue;
+		if (kernel_mode(sim) == STEERING_SA) {
+			steered |= expect_spi(sim, sa, p);
+			continue;
+		}
+		for (unsigned i = 0; i < sa->range_count; i++)
+			steered |= expect_range(sim, sa, i, p);
+	}
+	if (sa->tenant >= 0)
+		sim->truth->steered[sa->tenant] += steered;
+}
+
+static void check_stream(struct sim *sim)
+{
+	for (unsigned t = 0; t < SIM_TENANTS && !sim->failed; t++)
+		if (steerd_told(sim, truth_tenant(t)) != sim->truth->steered[t])
+			sim_fail(sim,
+				 "STREAM: of %s %llu child SAs are steered, the stream said %llu",
+				 truth_tenant(t), (unsigned long long)sim->truth->steered[t],
+				 (unsigned long long)steerd_told(sim, truth_tenant(t)));
+}
+
+void truth_check_live(struct sim *sim)
+{
+	const char *reason = "";
+	struct live *live;
+
+	if (sim->failed)
+		return;
+	if (!steerd_live(sim) || !steering_active(steerd_core(sim)->steering, &reason)) {
+		sim_fail(sim, "NOT STEERING, 20 s after the last fault: %s", reason);
+		return;
+	}
+	if (!kernel_rules(sim))
+		sim_fail(sim, "RULES: ip rules are missing, 20 s after the last fault");
+	/* Beyond its limit steerd exempts nobody more, or nobody at all. */
+	if (steerd_core(sim)->model.incomplete)
+		return;
+	live = sim->truth->live = calloc(1, sizeof(*live));
+	if (!live)
+		abort();
+	gateway_each_up(sim, list_live);
+	list_claims(live);
+	for (unsigned i = 0; i < live->count && !sim->failed; i++)
+		check_one(sim, &live->sas[i]);
+	free(live);
+	if (!sim->failed && kernel_elements(sim) != sim->truth->wanted_count)
+		sim_fail(sim, "ELEMENTS: %zu in the kernel, %zu should be", kernel_elements(sim),
+			 sim->truth->wanted_count);
+	check_stream(sim);
+}

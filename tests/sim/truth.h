@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What is true, whatever steerd knows: which SAs the kernel has and whose they are, which exceptions
+ * stand in the book. From it follows, after every step:
+ *
+ *   the promise    no packet of an SA bypasses by a profile's path without its tenant's exception for
+ *                  it: not the first of a flow, not one of a flow that somebody else left pinned
+ *   the skeleton   does with any packet what the documentation says (packets.h)
+ *   pinning        a flow never changes its path
+ *
+ * and, some time after the last fault, that every exempt tenant is steered and the kernel holds nothing
+ * but what it should.
+ *
+ * Windows are the exceptions to the promise that the documentation names. A check that meets one is
+ * counted, with its age; one that lasts longer than it may is a failure.
+ */
+#ifndef TENANT_STEER_SIM_TRUTH_H
+#define TENANT_STEER_SIM_TRUTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conntrack.h"
+#include "sim.h"
+#include "store.h"
+
+#define TRUTH_SAS 64
+#define TRUTH_RANGES 2
+
+enum truth_window {
+	WINDOW_OWNER, /* an address, or an SPI at another local address, has a new owner of whom steerd
+			  has not read yet */
+	WINDOW_KERNEL,   /* the kernel refused the withdrawal: the lease ends it */
+	WINDOW_CLOCK,    /* the wall clock was put forward over the end of an exception */
+	WINDOW_STRANGER, /* somebody else put an element into the table */
+};
+
+struct truth_sa {
+	bool live; /* the kernel decrypts its packets */
+	bool left; /* by a charon that is no more */
+	bool twin; /* another SA has, or had, the SPI at another local address */
+	uint32_t spi;
+	int tenant; /* -1: unidentified */
+	struct address_range ranges[TRUTH_RANGES];
+	unsigned range_count;
+	int64_t since; /* when it came; or, once charon has given it up, when that was */
+};
+
+struct truth *truth_new(void);
+void truth_free(struct truth *truth);
+
+/* An SA is in the kernel; returns its handle. */
+unsigned truth_add(struct sim *sim, const struct truth_sa *sa);
+/* charon has given it up: its addresses may be another's, though the kernel has it still. */
+void truth_leave(struct sim *sim, unsigned handle);
+void truth_remove(struct sim *sim, unsigned handle);
+/* charon died: with ESP in the kernel the SAs stay, with its own they are gone. */
+void truth_orphan(struct sim *sim, bool stay);
+bool truth_spi_used(struct sim *sim, uint32_t spi);
+/* A live SA at random, or NULL. */
+const struct truth_sa *truth_any(struct sim *sim);
+void truth_lose_orphan(struct sim *sim);
+
+/* The book of exceptions: what is on steerd's disk. */
+#define TRUTH_BOOK 256
+struct truth_book {
+	struct exception rows[TRUTH_BOOK];
+	unsigned count;
+};
+struct truth_book *truth_book(struct sim *sim);
+/* A row was written; a row has ended. */
+void truth_granted(struct sim *sim, unsigned row);
+void truth_ended(struct sim *sim, unsigned row);
+/* steerd said that an exception is revoked, in the kernel too (0) or not (negative). */
+void truth_revoked(struct sim *sim, unsigned tenant, int kernel);
+/* steerd was started: what it did not write is not known any more. */
+void truth_forget_revocations(struct sim *sim);
+/* Does the tenant hold the profile's exception, at this moment and by the book? */
+bool truth_exempt(struct sim *sim, int tenant, unsigned profile);
+
+/* Is one over that steerd has not ended yet? Its tick will. */
+bool truth_expiring(struct sim *sim);
+
+const char *truth_tenant(unsigned tenant);
+
+void truth_check(struct sim *sim);
+void truth_check_live(struct sim *sim);
+
+#endif

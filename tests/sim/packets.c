@@ -50,6 +50,7 @@ struct rule {
 	unsigned part_count;
 	unsigned number;
 	bool gone;
+	unsigned removed; /* part, from 1; 0: none */
 };
 
 struct chain {
@@ -232,30 +233,44 @@ int packets_load(void)
 	return r;
 }
 
-static struct rule *find_rule(unsigned number)
+struct place {
+	unsigned config;
+	const struct chain *chain;
+	struct rule *rule;
+};
+
+static bool find_rule(unsigned number, struct place *ret_place)
 {
 	for (unsigned c = 0; c < CONFIGS; c++)
 		for (unsigned i = 0; i < rulesets[c].chain_count; i++)
 			for (unsigned r = 0; r < rulesets[c].chains[i].rule_count; r++)
-				if (rulesets[c].chains[i].rules[r].number == number)
-					return &rulesets[c].chains[i].rules[r];
-	return NULL;
+				if (rulesets[c].chains[i].rules[r].number == number) {
+					*ret_place =
+						(struct place){ c, &rulesets[c].chains[i],
+								&rulesets[c].chains[i].rules[r] };
+					return true;
+				}
+	return false;
 }
 
-bool packets_weaken(unsigned number, unsigned part)
+void packets_weaken(unsigned number, unsigned part)
 {
-	struct rule *rule = find_rule(number);
+	struct place place;
 
-	if (!rule || part > rule->part_count)
-		return false;
-	if (!part) {
-		rule->gone = true;
-		return true;
-	}
-	memmove(&rule->parts[part - 1], &rule->parts[part],
-		(rule->part_count - part) * sizeof(*rule->parts));
-	rule->part_count--;
-	return true;
+	if (!find_rule(number, &place))
+		return;
+	place.rule->gone = part == 0;
+	place.rule->removed = part;
+}
+
+void packets_restore(unsigned number)
+{
+	struct place place;
+
+	if (!find_rule(number, &place))
+		return;
+	place.rule->gone = false;
+	place.rule->removed = 0;
 }
 
 static const char *kind_text(enum part_kind kind)
@@ -266,16 +281,53 @@ static const char *kind_text(enum part_kind kind)
 	return "";
 }
 
-void packets_list(void)
+static bool has_part(const struct rule *rule, enum part_kind kind)
 {
-	const struct rule *rule;
+	for (unsigned i = 0; i < rule->part_count; i++)
+		if (rule->parts[i].kind == kind)
+			return true;
+	return false;
+}
 
-	for (unsigned number = 1; (rule = find_rule(number)); number++) {
-		printf("%u.0\t%s\n", number, rule->text);
-		for (unsigned i = 0; i < rule->part_count; i++)
-			printf("%u.%u\twithout %s %s: %s\n", number, i + 1,
-			       kind_text(rule->parts[i].kind), rule->parts[i].name, rule->text);
+/*
+ * What is there for another reason than what becomes of a packet: a mark that is 0 need not be
+ * cleared; replies without a mark find nothing in their chain; after the replies only the original
+ * direction is left; and of the last profile's sets an address is in one only, so nothing that
+ * comes after it matches (but the end of the chain "pinned").
+ */
+static bool is_idle(const struct place *place, const struct part *part)
+{
+	const bool last = strstr(place->rule->text, "@svc_profile1");
+
+	switch (part->kind) {
+	case PART_MARK_ANY:
+	case PART_ORIGINAL:
+		return true;
+	case PART_CT_MARK_ANY:
+		return has_part(place->rule, PART_REPLY);
+	case PART_ACCEPT:
+		return last && strcmp(place->chain->name, "pinned");
+	default:
+		return false;
 	}
+}
+
+bool packets_part(unsigned number, unsigned part, struct packets_part *ret_part)
+{
+	struct place place;
+
+	if (!find_rule(number, &place) || part > place.rule->part_count)
+		return false;
+	*ret_part = (struct packets_part){ .pinning = place.config & 1,
+					   .mode = place.config & 2 ? STEERING_ADDRESS
+								    : STEERING_SA,
+					   .rule = place.rule->text,
+					   .what = "all of it" };
+	if (part) {
+		ret_part->what = kind_text(place.rule->parts[part - 1].kind);
+		ret_part->idle = is_idle(&place, &place.rule->parts[part - 1]);
+	}
+	return true;
 }
 
 static bool is_related(const struct packet *packet)
@@ -350,14 +402,23 @@ static const struct chain *find_chain(const struct ruleset *ruleset, const char 
 	return NULL;
 }
 
-/* The last part of a rule that matched says where to go on. */
-static bool run_rule(struct sim *sim, const struct rule *rule, const struct packet *packet,
-		     struct packet_fate *fate)
+/* Returns the part that ends it, if the rule matched. */
+static const struct part *run_rule(struct sim *sim, const struct rule *rule,
+				   const struct packet *packet, struct packet_fate *fate)
 {
-	for (unsigned i = 0; i < rule->part_count; i++)
-		if (!run_part(sim, &rule->parts[i], packet, fate))
-			return false;
-	return rule->part_count > 0;
+	const struct part *end = NULL;
+
+	for (unsigned i = 0; i < rule->part_count; i++) {
+		const struct part *part = &rule->parts[i];
+
+		if (rule->removed == i + 1)
+			continue;
+		if (!run_part(sim, part, packet, fate))
+			return NULL;
+		if (part->kind == PART_GOTO || part->kind == PART_ACCEPT || part->kind == PART_DROP)
+			end = part;
+	}
+	return end;
 }
 
 static void run_chain(struct sim *sim, const struct ruleset *ruleset, const struct chain *chain,
@@ -365,17 +426,15 @@ static void run_chain(struct sim *sim, const struct ruleset *ruleset, const stru
 {
 	for (unsigned r = 0; r < chain->rule_count; r++) {
 		const struct rule *rule = &chain->rules[r];
-		const struct part *last;
+		const struct part *end = rule->gone ? NULL : run_rule(sim, rule, packet, fate);
 
-		if (rule->gone || !run_rule(sim, rule, packet, fate))
+		if (!end)
 			continue;
-		last = &rule->parts[rule->part_count - 1];
-		if (last->kind == PART_GOTO)
-			run_chain(sim, ruleset, find_chain(ruleset, last->name), packet, fate);
-		fate->dropped = fate->dropped || last->kind == PART_DROP;
+		fate->dropped = end->kind == PART_DROP;
 		/* nothing comes back from a goto */
-		if (last->kind == PART_GOTO || last->kind == PART_ACCEPT || last->kind == PART_DROP)
-			return;
+		if (end->kind == PART_GOTO)
+			run_chain(sim, ruleset, find_chain(ruleset, end->name), packet, fate);
+		return;
 	}
 }
 

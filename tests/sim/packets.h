@@ -47,10 +47,19 @@ struct packet_fate {
 /* Parse the skeleton for both modes, with conntrack and without. 0, or -1 after saying what it does
  * not know. */
 int packets_load(void);
-/* Take a rule away (part 0), or one of its parts (1 and on), by the numbers that packets_list()
- * prints. False if there is none. */
-bool packets_weaken(unsigned rule, unsigned part);
-void packets_list(void);
+/* Take a rule away (part 0), or one of its parts (1 and on), and put it back. */
+void packets_weaken(unsigned rule, unsigned part);
+void packets_restore(unsigned rule);
+
+struct packets_part {
+	bool pinning;
+	enum steering_mode mode;
+	const char *rule, *what;
+	bool idle; /* without it the rules do the same, only more slowly or by another way */
+};
+
+/* Rules are numbered from 1, parts from 1, part 0 is the rule. False if there is none. */
+bool packets_part(unsigned rule, unsigned part, struct packets_part *ret_part);
 
 /* What the kernel does now, and what it should do. */
 struct packet_fate packets_run(struct sim *sim, const struct packet *packet);

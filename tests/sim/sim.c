@@ -24,12 +24,6 @@
 #define TICK_US (600 * SIM_MS)
 
 static struct sim *now_playing;
-static unsigned compared = 1;
-
-void sim_compare(unsigned packets)
-{
-	compared = packets;
-}
 
 struct sim *sim_now(void)
 {
@@ -279,12 +273,28 @@ static void tear_down(struct sim *sim)
 	free(sim->steps);
 }
 
+void sim_enter(struct sim *sim)
+{
+	*sim = (struct sim){ .mono_us = MONO_START, .wall_offset_us = WALL_START - MONO_START };
+	sim_settings(sim);
+	now_playing = sim;
+	sim->kernel = kernel_new(sim);
+	sim->steerd = steerd_new(sim);
+}
+
+void sim_leave(struct sim *sim)
+{
+	steerd_free(sim->steerd);
+	kernel_free(sim->kernel);
+	now_playing = NULL;
+}
+
 bool sim_play(uint64_t seed, unsigned steps, enum sim_voice voice, struct sim *ret_sim)
 {
 	struct sim *sim = ret_sim;
 
 	*sim = (struct sim){ .seed = seed, .random = seed * 2 + 1, .voice = voice };
-	sim->compared = compared;
+
 	sim->hash = UINT64_C(0xcbf29ce484222325);
 	now_playing = sim;
 	set_up(sim);

@@ -68,7 +68,6 @@ struct sim {
 	enum sim_voice voice;
 	char (*timeline)[SIM_LINE]; /* the last SIM_TIMELINE lines, if SIM_KEEP */
 	unsigned lines;
-	unsigned compared; /* packets after each step, the rules against the manual */
 	bool failed;
 	char why[512];
 	struct settings settings;
@@ -105,8 +104,9 @@ void sim_fail(struct sim *sim, const char *format, ...) __attribute__((format(pr
 /* Draw the settings of a run: names, marks and services are always the same. */
 void sim_settings(struct sim *sim);
 
-/* How many packets to compare after each step, from the next run on; one unless said. */
-void sim_compare(unsigned packets);
+/* A world at rest, without charon and with a steerd that does nothing: for rules.c. */
+void sim_enter(struct sim *sim);
+void sim_leave(struct sim *sim);
 
 /* One run. Returns whether all held; *ret_sim's failed, why, hash and stats say more. */
 bool sim_play(uint64_t seed, unsigned steps, enum sim_voice voice, struct sim *ret_sim);

@@ -508,6 +508,7 @@ int core_reload(struct core *core, const struct settings *settings, char error[R
 		elements_free(elements);
 		return r;
 	}
+	steering_hand_over(core->steering, steering);
 	steering_close(core->steering);
 	elements_free(core->elements);
 	core->settings = settings;

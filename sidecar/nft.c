@@ -61,6 +61,14 @@ void nft_close(struct nft *nft)
 	free(nft);
 }
 
+void nft_hand_over(struct nft *from, struct nft *to)
+{
+	struct nft_link link = from->link;
+
+	from->link = to->link;
+	to->link = link;
+}
+
 /* libnftables says "FILE:LINE:COL: Error: what", then quotes the source: the first line will do. */
 static void keep_error(struct nft *nft)
 {
@@ -165,6 +173,41 @@ out:
 	return err;
 }
 
+/* With the flag owner; by way of a scratch table, which find_table() removes should we not. */
+static int replace_owned(struct nft *nft, enum steering_mode mode, const char *scratch)
+{
+	int err = replace_table(nft, mode, scratch, DORMANT);
+	int removed;
+
+	if (err == 0)
+		err = nft_copy_owned(&nft->link, scratch, nft->settings->nft_table);
+	if (err == -EPERM)
+		snprintf(nft->error, sizeof(nft->error),
+			 "the table belongs to another process: is another steerd running?");
+	else if (err < 0 && err != -EIO)
+		snprintf(nft->error, sizeof(nft->error), "cannot make a table with an owner: %s",
+			 strerror(-err));
+	removed = delete_table(nft, scratch);
+	return err < 0 ? err : removed;
+}
+
+/* A table of ours that has an owner, from another configuration, is out of libnftables' reach. */
+static int make_table(struct nft *nft, enum steering_mode mode)
+{
+	const char *name = nft->settings->nft_table;
+	char scratch[NAME_MAX_PROBE];
+	uint32_t owner = 0;
+	int err;
+
+	snprintf(scratch, sizeof(scratch), "%s" PROBE_SUFFIX, name);
+	if (nft->settings->at_once)
+		return replace_owned(nft, mode, scratch);
+	err = nft_table_owner(&nft->link, name, &owner);
+	if (err == 0 && owner == nft->link.port)
+		err = delete_table(nft, name);
+	return err < 0 && err != -ENOENT ? err : replace_table(nft, mode, name, "");
+}
+
 /*
  * Is the table that is there the one we would make? The kernel is asked to hold the wanted one
  * beside it, dormant (none of its hooks is registered), and to describe both: so nothing depends
@@ -174,11 +217,12 @@ static int matches_wanted(struct nft *nft, enum steering_mode mode, const char *
 {
 	struct nft_image existing = { 0 };
 	struct nft_image probe = { 0 };
+	uint32_t owned = nft->settings->at_once ? NFT_TABLE_F_OWNER : 0;
 	int err = replace_table(nft, mode, probe_name, DORMANT);
 
 	if (err < 0)
 		return err;
-	err = nft_image_take(&nft->link, nft->settings->nft_table, 0, &existing);
+	err = nft_image_take(&nft->link, nft->settings->nft_table, owned, &existing);
 	if (err == 0)
 		err = nft_image_take(&nft->link, probe_name, NFT_TABLE_F_DORMANT, &probe);
 	if (err == 0)
@@ -186,6 +230,15 @@ static int matches_wanted(struct nft *nft, enum steering_mode mode, const char *
 	nft_image_free(&existing);
 	nft_image_free(&probe);
 	return err;
+}
+
+/* 1 if the table dies with us, 0 if not, or an errno. */
+static int is_own(struct nft *nft)
+{
+	uint32_t owner = 0;
+	int err = nft_table_owner(&nft->link, nft->settings->nft_table, &owner);
+
+	return err < 0 ? err : owner == nft->link.port;
 }
 
 /* Look whether there is a table to adopt, and leave no probe behind, not even a former run's. */
@@ -196,6 +249,8 @@ static int find_table(struct nft *nft, enum steering_mode mode)
 	int err;
 
 	snprintf(probe_name, sizeof(probe_name), "%s" PROBE_SUFFIX, nft->settings->nft_table);
+	if (found > 0 && nft->settings->at_once)
+		found = is_own(nft);
 	if (found > 0)
 		found = matches_wanted(nft, mode, probe_name);
 	err = delete_table(nft, probe_name);
@@ -215,7 +270,7 @@ int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, cons
 		return err;
 	adopted = err > 0;
 	if (!adopted) {
-		err = replace_table(nft, mode, nft->settings->nft_table, "");
+		err = make_table(nft, mode);
 		if (err < 0)
 			return err;
 	}

@@ -26,7 +26,15 @@ struct nft;
 /* Open the sockets. settings must outlive the object. -EPERM without CAP_NET_ADMIN,
  * -EOPNOTSUPP when the kernel has no nf_tables. */
 int nft_open(const struct settings *settings, struct nft **ret_nft);
-void nft_close(struct nft *nft); /* takes NULL; leaves the table in the kernel */
+/* Takes NULL. Leaves the table in the kernel, unless settings->at_once: then the kernel removes it,
+ * as it does when the process ends in any other way. */
+void nft_close(struct nft *nft);
+
+/*
+ * Give the socket of one, and with it the table that belongs to it (on_death = at-once), to the
+ * other, so that closing "from" does not end it. Both are for the same table.
+ */
+void nft_hand_over(struct nft *from, struct nft *to);
 
 /*
  * The skeleton's text for a mode (STEERING_SA or STEERING_ADDRESS): pure, for golden tests.

@@ -92,6 +92,14 @@ int nft_image_take(struct nft_link *link, const char *table, uint32_t hidden_fla
 void nft_image_free(struct nft_image *image);
 bool nft_image_equal(const struct nft_image *a, const struct nft_image *b);
 
+/*
+ * Replace table "to" by a copy of "from", without elements and without the flag dormant, that
+ * belongs to this link and dies with it. One transaction. -EPERM if "to" belongs to another.
+ */
+int nft_copy_owned(struct nft_link *link, const char *from, const char *to);
+/* The port of the socket that a table belongs to; 0: to nobody. -ENOENT: there is no table. */
+int nft_table_owner(struct nft_link *link, const char *table, uint32_t *ret_owner);
+
 /* The namespace's generation id. */
 int nft_link_generation(struct nft_link *link, uint32_t *ret_generation);
 

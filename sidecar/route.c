@@ -315,8 +315,11 @@ bool route_rp_filter_problem(const struct settings *settings, char error[ROUTE_E
 			continue;
 		snprintf(error, ROUTE_ERROR_MAX,
 			 "path %s: strict reverse-path filtering on %s drops the replies; set "
-			 "net.ipv4.conf.%s.src_valid_mark=1, or rp_filter to 2",
-			 path->name, interface, interface);
+			 "net.ipv4.conf.%s.%s",
+			 path->name, interface, interface,
+			 settings->pinning && path->interface[0] != '\0'
+				 ? "src_valid_mark=1, or rp_filter to 2"
+				 : "rp_filter=2");
 		return true;
 	}
 	return false;

@@ -70,6 +70,7 @@ struct settings {
 	enum steering_mode mode;
 	bool pinning;   /* conntrack (true) or none */
 	bool verify_sa; /* SA mode: check SPIs against the kernel's own SAs */
+	bool at_once;   /* on_death: the table dies with steerd (true), or its lease runs out */
 	int64_t lease_ms;
 	uint32_t mark_mask;
 	uint32_t rule_priority;

@@ -188,13 +188,14 @@ CONVERTER(to_yes_no)
 	return 0;
 }
 
-/* There is one way so far. The key exists so that a file that asks for another is refused. */
 CONVERTER(to_on_death)
 {
 	(void)key;
 	(void)count;
-	(void)at;
-	return strcmp(values[0], "lease") == 0 ? 0 : -EINVAL;
+	if (strcmp(values[0], "lease") != 0 && strcmp(values[0], "at-once") != 0)
+		return -EINVAL;
+	*(bool *)at = values[0][0] == 'a';
+	return 0;
 }
 
 CONVERTER(to_bind)
@@ -329,8 +330,8 @@ const struct settings_key settings_keys[] = {
 	  .kind = "a kind of pinning", .expected = "conntrack or none" },
 	{ "steering", "verify_sa", to_yes_no, AT(verify_sa), .fallback = "yes",
 	  .kind = "yes or no", .expected = "yes or no" },
-	{ "steering", "on_death", to_on_death, .fallback = "lease",
-	  .kind = "supported by this release", .expected = "lease" },
+	{ "steering", "on_death", to_on_death, AT(at_once), .fallback = "lease",
+	  .kind = "known", .expected = "lease or at-once" },
 	{ "steering", "lease", to_duration_ms, AT(lease_ms), 500, 60 * 1000, .fallback = "3s",
 	  .kind = "a duration", .expected = "a duration such as 3s, from 500ms to 60s" },
 	{ "steering", "mark_mask", to_uint32, AT(mark_mask), 1, UINT32_MAX,

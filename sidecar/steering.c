@@ -102,6 +102,11 @@ void steering_close(struct steering *steering)
 	free(steering);
 }
 
+void steering_hand_over(struct steering *from, struct steering *to)
+{
+	nft_hand_over(from->nft, to->nft);
+}
+
 /* Say once that the kernel refuses, and once that it does no longer. */
 static int note_result(struct steering *steering, int r, const char *what)
 {

@@ -39,8 +39,11 @@ typedef void (*steering_repaired)(void *user, const char *what, uint64_t count);
 int steering_open(const struct settings *settings, struct elements *elements,
 		  steering_repaired repaired, void *user, struct steering **ret_steering,
 		  char error[ROUTE_ERROR_MAX]);
-/* Leaves the kernel's state: the lease runs out. */
+/* Leaves the kernel's state: the lease runs out. (on_death = at-once: the table goes at once.) */
 void steering_close(struct steering *steering);
+
+/* Before closing "from": what belongs to its socket is now "to"'s (nft_hand_over). */
+void steering_hand_over(struct steering *from, struct steering *to);
 
 /* Choose the mode (SA or ADDRESS) and put skeleton, rules and routes in place. 0 or an errno;
  * tried again at each tick. */

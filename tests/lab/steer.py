@@ -30,6 +30,7 @@ steering {{
 	verify_sa = {verify_sa};
 	pinning = {pinning};
 	lease = {lease};
+	on_death = {on_death};
 	mark_mask = {mask:#010x};
 	rule_priority = {priority};
 	interface = "ipsec0";
@@ -97,7 +98,7 @@ class Steer:
         values = {"publish": self.publish, "snapshot": self.snapshot, "lost_after": "3s",
                   "stream": f"ipc://{self.dir}/stream", "control": self.control,
                   "store": self.store, "mode": "auto", "verify_sa": "yes",
-                  "pinning": "conntrack",
+                  "pinning": "conntrack", "on_death": "lease",
                   "lease": f"{LEASE_SECONDS}s", "mask": MARK_MASK, "priority": RULE_PRIORITY,
                   "table": TABLE, "via": json.dumps(BYPASS_VIA)}
         self.config.write_text(STEERD_CONF.format(**{**values, **changes}))

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table that dies with the process that made it (on_death = at-once), in the real kernel.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <netinet/in.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "netns.h"
+#include "nft_internal.h"
+
+#define TABLE "steerd"
+#define LISTING_MAX (1u << 20)
+#define MANY 100000
+/* Generous: a machine with other work to do may take its time to end a process. */
+#define GONE_MS 2000
+#define RUNS 5
+/* steerd commits twice a second. */
+#define BETWEEN_COMMITS_US 200000
+
+static struct settings settings;
+static struct nft *nft;
+static char listing[LISTING_MAX], other[LISTING_MAX];
+
+static int setup(void **state)
+{
+	(void)state;
+	settings = (struct settings){ .mark_mask = 0x0f000000,
+				      .max_child_sas = 131072,
+				      .pinning = true,
+				      .at_once = true,
+				      .lease_ms = 60000,
+				      .interface = "lo",
+				      .nft_table = TABLE,
+				      .path_count = 1,
+				      .profile_count = 2 };
+	settings.paths[0] = (struct path){
+		.name = "bypass", .mark = 0x01000000, .reply_mark = 0x09000000, .table = 5443
+	};
+	for (unsigned p = 0; p < 2; p++) {
+		settings.profiles[p] = (struct profile){ .service_count = 1 };
+		settings.profiles[p].services[0] = (struct service){ IPPROTO_TCP, 443 };
+	}
+	strcpy(settings.profiles[0].name, "skype");
+	strcpy(settings.profiles[1].name, "quic");
+	if (netns_enter() < 0)
+		return -1;
+	return nft_open(&settings, &nft);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	nft_close(nft);
+	nft = NULL;
+	return 0;
+}
+
+static bool ensure(struct nft *object, enum steering_mode mode)
+{
+	const char *error;
+	bool adopted;
+
+	assert_int_equal(nft_ensure(object, mode, &adopted, &error), 0);
+	return adopted;
+}
+
+static bool is_there(void)
+{
+	char tables[1024];
+
+	assert_int_equal(netns_read(tables, sizeof(tables), "nft list tables"), 0);
+	assert_null(strstr(tables, "_probe"));
+	return strstr(tables, "table inet " TABLE "\n") != NULL;
+}
+
+static struct element sa(uint32_t spi)
+{
+	struct element el = { .key = { .set = SET_SA } };
+
+	spi = htonl(spi);
+	memcpy(el.key.lo, &spi, sizeof(spi));
+	return el;
+}
+
+/* The listing without the line of the flags, which only the table with an owner has. */
+static void list(char *buf)
+{
+	assert_int_equal(netns_read(buf, LISTING_MAX,
+				    "nft --stateless list table inet " TABLE
+				    " | sed -e 's/ # progname.*//' -e '/flags owner/d' -e '/^$/d'"),
+			 0);
+}
+
+/* What is copied is what libnftables makes of the same text, in each mode. */
+static void test_same_table(void **state)
+{
+	static const enum steering_mode modes[] = { STEERING_SA, STEERING_ADDRESS };
+	char flags[256];
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		settings.pinning = i & 1;
+		settings.at_once = true;
+		assert_false(ensure(nft, modes[i / 2]));
+		assert_int_equal(netns_read(flags, sizeof(flags),
+					    "nft list table inet " TABLE " | grep flags.owner"),
+				 0);
+		assert_int_equal(nft_check(nft), 1);
+		assert_int_equal(nft_foreign_commit(nft), 0);
+		list(listing);
+		/* and back to a lease, with the same object */
+		settings.at_once = false;
+		assert_false(ensure(nft, modes[i / 2]));
+		assert_true(is_there());
+		list(other);
+		assert_string_equal(listing, other);
+	}
+}
+
+static void test_elements_and_lease(void **state)
+{
+	const struct element el = sa(0xc0000001);
+	struct nft_counters counters;
+
+	(void)state;
+	ensure(nft, STEERING_SA);
+	assert_int_equal(nft_apply(nft, NULL, 0, &el, 1), 0);
+	assert_int_equal(nft_renew(nft, 3), 0);
+	assert_int_equal(nft_has_element(nft, &el.key), 1);
+	assert_true(nft_lease_remaining(nft, 0) > 0);
+	assert_int_equal(nft_read_counters(nft, &counters), 0);
+	assert_int_equal(nft_apply(nft, &el, 1, NULL, 0), 0);
+	assert_int_equal(nft_renew(nft, 0), 0);
+	assert_int_equal(nft_lease_remaining(nft, 0), 0);
+}
+
+/* Nobody else changes it, and a stranger's flush passes it by. */
+static void test_belongs_to_one(void **state)
+{
+	const struct element el = sa(0xc0000001);
+	struct nft *stranger = NULL;
+	const char *error;
+	bool adopted;
+
+	(void)state;
+	ensure(nft, STEERING_SA);
+	assert_int_equal(nft_apply(nft, NULL, 0, &el, 1), 0);
+	assert_int_not_equal(netns_run("nft delete table inet " TABLE " 2>/dev/null"), 0);
+	assert_int_equal(netns_run("nft flush ruleset"), 0);
+	assert_int_equal(nft_has_element(nft, &el.key), 1);
+	assert_int_equal(nft_open(&settings, &stranger), 0);
+	assert_int_equal(nft_ensure(stranger, STEERING_SA, &adopted, &error), -EPERM);
+	assert_non_null(strstr(error, "belongs to another process"));
+	assert_int_equal(nft_remove(stranger), -EPERM);
+	nft_close(stranger);
+	assert_int_equal(nft_has_element(nft, &el.key), 1);
+	assert_int_equal(nft_check(nft), 1);
+}
+
+static void test_ends_with_its_socket(void **state)
+{
+	(void)state;
+	ensure(nft, STEERING_SA);
+	assert_true(is_there());
+	nft_close(nft);
+	assert_false(is_there());
+	assert_int_equal(nft_open(&settings, &nft), 0);
+	assert_false(ensure(nft, STEERING_SA));
+}
+
+/* A reload: the next object goes on with the table, elements and lease. */
+static void test_handed_over(void **state)
+{
+	const struct element el = sa(0xc0000001);
+	struct nft *next = NULL;
+
+	(void)state;
+	ensure(nft, STEERING_SA);
+	assert_int_equal(nft_apply(nft, NULL, 0, &el, 1), 0);
+	assert_int_equal(nft_renew(nft, 3), 0);
+	assert_int_equal(nft_open(&settings, &next), 0);
+	nft_hand_over(nft, next);
+	nft_close(nft);
+	nft = next;
+	assert_true(ensure(nft, STEERING_SA));
+	assert_int_equal(nft_has_element(nft, &el.key), 1);
+	assert_true(nft_lease_remaining(nft, 0) > 0);
+}
+
+/* A table without an owner, left by another configuration, is not what was asked for. */
+static void test_not_adopted_without_owner(void **state)
+{
+	(void)state;
+	settings.at_once = false;
+	ensure(nft, STEERING_SA);
+	settings.at_once = true;
+	assert_false(ensure(nft, STEERING_SA));
+	assert_true(ensure(nft, STEERING_SA));
+	nft_close(nft);
+	assert_false(is_there());
+	assert_int_equal(nft_open(&settings, &nft), 0);
+}
+
+static void fill(unsigned count)
+{
+	static struct element batch[NFT_BATCH_MAX];
+
+	for (unsigned i = 0; i < count; i += NFT_BATCH_MAX) {
+		for (unsigned n = 0; n < NFT_BATCH_MAX; n++)
+			batch[n] = sa(0xc0000000 + i + n);
+		if (nft_apply(nft, NULL, 0, batch, NFT_BATCH_MAX) < 0)
+			_exit(1);
+	}
+}
+
+/* A process that has the table with so many elements; returns when it is ready. */
+static pid_t start_owner(unsigned count)
+{
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct nft *own = NULL;
+		const char *error;
+		bool adopted;
+
+		if (nft_open(&settings, &own) < 0 ||
+		    nft_ensure(own, STEERING_SA, &adopted, &error) < 0)
+			_exit(1);
+		nft = own;
+		fill(count);
+		if (write(ready[1], "", 1) != 1)
+			_exit(1);
+		pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+/*
+ * From the signal until the kernel says that there is no such table. Just after a commit that took
+ * something away, the kernel waits for its grace period first.
+ */
+static int64_t time_to_go(unsigned count, useconds_t since_commit)
+{
+	struct nft_link link = { 0 };
+	pid_t pid = start_owner(count);
+	int64_t begin, end;
+	uint32_t owner;
+
+	assert_int_equal(nft_link_open(&link), 0);
+	assert_int_equal(nft_table_owner(&link, TABLE, &owner), 0);
+	usleep(since_commit);
+	begin = clock_monotonic_us();
+	kill(pid, SIGKILL);
+	do {
+		end = clock_monotonic_us();
+	} while (nft_table_owner(&link, TABLE, &owner) == 0 && end - begin < GONE_MS * 1000);
+	nft_link_close(&link);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_false(is_there());
+	return end - begin;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const int64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static void report(unsigned count, useconds_t since_commit)
+{
+	int64_t took[RUNS];
+
+	for (unsigned i = 0; i < RUNS; i++)
+		took[i] = time_to_go(count, since_commit);
+	qsort(took, RUNS, sizeof(*took), compare);
+	print_message(
+		"SIGKILL %u ms after a commit: a table with %u elements is gone within %lld us "
+		"(median of %d; %lld to %lld)\n",
+		since_commit / 1000, count, (long long)took[RUNS / 2], RUNS, (long long)took[0],
+		(long long)took[RUNS - 1]);
+	assert_true(took[RUNS - 1] < GONE_MS * 1000);
+}
+
+static void test_killed(void **state)
+{
+	(void)state;
+	report(0, 0);
+	report(0, BETWEEN_COMMITS_US);
+	report(MANY, BETWEEN_COMMITS_US);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_same_table),     TEST(test_elements_and_lease),
+		TEST(test_belongs_to_one), TEST(test_ends_with_its_socket),
+		TEST(test_handed_over),    TEST(test_not_adopted_without_owner),
+		TEST(test_killed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

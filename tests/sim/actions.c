@@ -182,6 +182,7 @@ void actions_quiet(struct sim *sim)
 	sim_note(sim, "from now on all is well");
 	if (!gateway_running(sim))
 		gateway_start(sim);
+	kernel_calm(sim);
 	steerd_kill_at(sim, 0);
 	steerd_stop_at(sim, 0, 0);
 	start_steerd(sim, 0);

@@ -49,6 +49,7 @@ struct kernel {
 	struct kernel_set sets[SET_COUNT][SIM_PROFILES];
 	int64_t lease_until[SIM_PROFILES];
 	bool rules;
+	bool offload; /* a flowtable */
 	struct kernel_flow flows[KERNEL_FLOWS];
 	struct forgetting orders[FORGET_MAX];
 	unsigned next_order;
@@ -299,6 +300,13 @@ void nft_close(struct nft *nft)
 	free(nft);
 }
 
+/* on_death = at-once is not simulated, so no table belongs to a socket. */
+void nft_hand_over(struct nft *from, struct nft *to)
+{
+	(void)from;
+	(void)to;
+}
+
 int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, const char **ret_error)
 {
 	struct sim *sim = sim_now();
@@ -482,6 +490,21 @@ int nft_foreign_commit(struct nft *nft)
 	r = nft->generation != sim->kernel->generation;
 	nft->generation = sim->kernel->generation;
 	return r;
+}
+
+int nft_offload_problem(struct nft *nft, enum steering_mode mode, char sentence[NFT_SENTENCE_MAX])
+{
+	struct sim *sim = sim_now();
+	int r = enter(sim);
+
+	(void)nft;
+	(void)mode;
+	if (r < 0)
+		return r;
+	if (sim_chance(sim, sim->faults.torn))
+		return -EINTR;
+	strcpy(sentence, "a flowtable takes tenants' flows off the rules");
+	return sim->kernel->offload;
 }
 
 int nft_read_counters(struct nft *nft, struct nft_counters *ret_counters)
@@ -686,7 +709,7 @@ static void tamper_element(struct sim *sim)
 void kernel_tamper(struct sim *sim, const struct element_key *key)
 {
 	struct kernel *kernel = sim->kernel;
-	const unsigned what = sim_below(sim, 6);
+	const unsigned what = sim_below(sim, 7);
 
 	sim_note(sim, "  a stranger's commit, kind %u", what);
 	kernel->generation++;
@@ -706,5 +729,13 @@ void kernel_tamper(struct sim *sim, const struct element_key *key)
 	} else if (what == 4) {
 		kernel->rules = false;
 		kernel->generation--;
+	} else if (what == 5) {
+		kernel->offload = !kernel->offload;
 	}
+}
+
+void kernel_calm(struct sim *sim)
+{
+	sim->kernel->offload = false;
+	sim->kernel->generation++;
 }

@@ -50,6 +50,9 @@ size_t kernel_elements(struct sim *sim);
 /* A stranger does something to nf_tables or to our rules; key may serve as an element of his. */
 void kernel_tamper(struct sim *sim, const struct element_key *key);
 
+/* The strangers tidy up what steerd cannot. */
+void kernel_calm(struct sim *sim);
+
 /* Send a packet of a flow (source, ports; state, reply and ct_mark are filled in): through
  * conntrack, the table, and back. Returns what became of it; *ret_flow is its entry. */
 struct packet_fate kernel_send(struct sim *sim, struct packet *packet, uint16_t source_port,

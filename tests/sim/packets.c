@@ -27,6 +27,10 @@ enum part_kind {
 	PART_PROTOCOL,
 	PART_SERVICE,
 	PART_SPI,
+	PART_NO_REQID,
+	PART_SECOND_REQID,
+	PART_SECOND_SPI,
+	PART_THIRD,
 	PART_FROM,
 	PART_SOURCE4,
 	PART_SOURCE6,
@@ -35,6 +39,7 @@ enum part_kind {
 	PART_COUNTER,
 	PART_GOTO,
 	PART_ACCEPT,
+	PART_RETURN,
 	PART_DROP,
 };
 
@@ -92,12 +97,17 @@ static const struct {
 	{ "meta l4proto . th dport @*", PART_SERVICE },
 	{ "meta l4proto #", PART_PROTOCOL },
 	{ "ipsec in spi @*", PART_SPI },
+	{ "ipsec in reqid 0", PART_NO_REQID },
+	{ "ipsec in spnum 1 reqid != 0", PART_SECOND_REQID },
+	{ "ipsec in spnum 1 spi > #", PART_SECOND_SPI },
+	{ "ipsec in spnum 2 spi >= 0", PART_THIRD },
 	{ "iifname \"*\"", PART_FROM },
 	{ "ip saddr @*", PART_SOURCE4 },
 	{ "ip6 saddr @*", PART_SOURCE6 },
 	{ "counter name \"*\"", PART_COUNTER },
 	{ "goto *", PART_GOTO },
 	{ "accept", PART_ACCEPT },
+	{ "return", PART_RETURN },
 	{ "drop", PART_DROP },
 };
 
@@ -372,6 +382,14 @@ static bool run_part(struct sim *sim, const struct part *part, const struct pack
 		return kernel_serves(sim, part->a, packet->protocol, packet->port);
 	case PART_SPI:
 		return packet->spi && kernel_has_spi(sim, part->a, packet->spi);
+	case PART_NO_REQID:
+		return packet->spi && !packet->reqid;
+	case PART_SECOND_REQID:
+		return packet->second.there && packet->second.reqid;
+	case PART_SECOND_SPI:
+		return packet->second.there && packet->second.spi > part->a;
+	case PART_THIRD:
+		return packet->third.there;
 	case PART_FROM:
 		return packet->from_tunnel;
 	case PART_SOURCE4:
@@ -415,7 +433,7 @@ static const struct part *run_rule(struct sim *sim, const struct rule *rule,
 			continue;
 		if (!run_part(sim, part, packet, fate))
 			return NULL;
-		if (part->kind == PART_GOTO || part->kind == PART_ACCEPT || part->kind == PART_DROP)
+		if (part->kind >= PART_GOTO)
 			end = part;
 	}
 	return end;
@@ -449,13 +467,23 @@ struct packet_fate packets_run(struct sim *sim, const struct packet *packet)
 	return fate;
 }
 
+/* IPComp's second state is nobody's SA, nor is the kernel's own for it; what is further in, or not
+ * charon's, may be another tenant's. */
+static bool is_only_sa(const struct packet *packet)
+{
+	const bool comp = !packet->second.reqid || packet->second.spi <= 0xffff;
+
+	return packet->reqid && (!packet->second.there || comp) && !packet->third.there;
+}
+
 /* Is the packet a tenant's that the kernel is to let pass now, for a service of the profile? */
 static bool may_pass(struct sim *sim, unsigned profile, const struct packet *packet)
 {
 	if (!kernel_serves(sim, profile, packet->protocol, packet->port))
 		return false;
 	if (kernel_mode(sim) == STEERING_SA)
-		return packet->spi && kernel_has_spi(sim, profile, packet->spi);
+		return packet->spi && kernel_has_spi(sim, profile, packet->spi) &&
+		       is_only_sa(packet);
 	if (!packet->from_tunnel)
 		return false;
 	if (packet->family == AF_INET)

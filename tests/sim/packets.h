@@ -25,7 +25,12 @@ enum packet_state {
 
 struct packet {
 	uint32_t mark;
-	uint32_t spi;     /* of the SA it came in by, 0: none */
+	uint32_t spi;   /* of the SA it came in by, the outermost one, 0: none */
+	uint32_t reqid; /* and its reqid, 0: not charon's */
+	struct {
+		bool there;
+		uint32_t spi, reqid;
+	} second, third;  /* further in */
 	bool from_tunnel; /* userspace ESP: came from its interface */
 	int family;
 	uint8_t source[16];

@@ -139,6 +139,35 @@ static unsigned compare_states(struct sim *sim, struct packet *packet, bool verb
 	return count;
 }
 
+/* What the SA was, and what came out of it. */
+static unsigned compare_layers(struct sim *sim, struct packet *packet, bool verbose)
+{
+	static const struct {
+		uint32_t reqid;
+		bool second, third;
+		uint32_t spi, second_reqid;
+	} layers[] = {
+		{ 7, false, false, 0, 0 },         { 0, false, false, 0, 0 },
+		{ 7, true, false, 0xc0000099, 9 }, { 7, true, false, 0xc6336401, 0 },
+		{ 7, true, false, 0x00000bad, 7 }, { 7, true, true, 0x00000bad, 7 },
+		{ 7, true, true, 0xc6336401, 0 },
+	};
+	unsigned count = 0, n;
+
+	for (unsigned l = 0; l < (packet->spi ? sizeof(layers) / sizeof(layers[0]) : 1); l++) {
+		packet->reqid = packet->spi ? layers[l].reqid : 0;
+		packet->second.there = layers[l].second;
+		packet->second.spi = layers[l].spi;
+		packet->second.reqid = layers[l].second_reqid;
+		packet->third.there = layers[l].third;
+		n = compare_states(sim, packet, verbose);
+		if (!n)
+			return 0;
+		count += n;
+	}
+	return count;
+}
+
 static unsigned compare_sources(struct sim *sim, enum element_set set, bool verbose)
 {
 	unsigned count = 0, n;
@@ -155,7 +184,7 @@ static unsigned compare_sources(struct sim *sim, enum element_set set, bool verb
 			if (inside && set == SET_SA)
 				packet.spi = spi_of(m);
 			packet.from_tunnel = inside && set != SET_SA;
-			n = compare_states(sim, &packet, verbose);
+			n = compare_layers(sim, &packet, verbose);
 			if (!n)
 				return 0;
 			count += n;

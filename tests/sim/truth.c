@@ -278,6 +278,7 @@ static void fill_source(struct sim *sim, const struct truth_sa *sa, struct packe
 		&sa->ranges[sa->range_count > 1 ? sim->truth->round & 1 : 0];
 
 	packet->spi = kernel_mode(sim) == STEERING_ADDRESS ? 0 : sa->spi;
+	packet->reqid = packet->spi ? 1 : 0;
 	packet->from_tunnel = kernel_mode(sim) == STEERING_ADDRESS;
 	packet->family = range->family;
 	memcpy(packet->source, range->hi, sizeof(packet->source));
@@ -606,6 +607,8 @@ void truth_check_live(struct sim *sim)
 		abort();
 	gateway_each_up(sim, list_live);
 	list_claims(live);
+	sim->truth->wanted_count = 0;
+	memset(sim->truth->steered, 0, sizeof(sim->truth->steered));
 	for (unsigned i = 0; i < live->count && !sim->failed; i++)
 		check_one(sim, &live->sas[i]);
 	free(live);

@@ -283,7 +283,7 @@ static void test_clock_put_back(void **state)
 	elements_set_clock(elements, NOW - 3600 * SEC, NOW);
 	assert_int_equal(elements_next_batch(elements, 16, NOW - 3600 * SEC, &batch), 2);
 	assert_int_equal(batch.additions[0].key.lo[3], 1);
-	elements_committed(elements, &batch);
+	elements_committed(elements, &batch, 0);
 	/* a clock that is being slewed is not looked after all the time */
 	elements_set_clock(elements, NOW - 3600 * SEC + 9000, NOW);
 	assert_int_equal(elements_next_batch(elements, 16, NOW - 3600 * SEC, &batch), 0);

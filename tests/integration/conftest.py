@@ -4,6 +4,7 @@
 TENANT_STEER_BUILD names the build directory. Run as root: the lab makes network namespaces.
 """
 
+import json
 import os
 import pathlib
 import sys
@@ -13,6 +14,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lab.lab import Lab, progress_to_stderr  # noqa: E402
+from lab.lossy import LossyRelay  # noqa: E402
 from lab.system import wait_until  # noqa: E402
 from lab.sites import Site  # noqa: E402
 from lab.topology import ACME, CLIENTS  # noqa: E402
@@ -92,6 +94,18 @@ def fixture_flows(lab):
         flow.kill()
 
 
+@pytest.fixture(name="relay")
+def fixture_relay(lab):
+    """steerd hears charon through a relay that can lose events."""
+    relay = LossyRelay(lab.steer.publish, lab.steer.relayed)
+    lab.steer.stop()
+    lab.steer.start(publish=lab.steer.relayed)
+    lab.wait_synchronised()
+    yield relay
+    lab.steer.stop()
+    relay.close()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     """A failed test shows what steerd logged."""
@@ -102,6 +116,28 @@ def pytest_runtest_makereport(item):
         log = lab.state.path / "log" / "steerd.log"
         text = log.read_text(errors="replace") if log.exists() else ""
         report.sections.append(("steerd", "\n".join(text.splitlines()[-LOG_TAIL:])))
+
+
+@pytest.fixture(scope="session", name="measured")
+def fixture_measured():
+    """What was measured in this run, by name."""
+    return {}
+
+
+@pytest.fixture(name="record")
+def fixture_record(measured, capsys):
+    """record(name, figures): what was measured goes into pytest's output and into NAME.json below
+    TENANT_STEER_RESULTS, by default the build directory."""
+    directory = pathlib.Path(os.environ.get("TENANT_STEER_RESULTS")
+                             or os.environ["TENANT_STEER_BUILD"])
+
+    def record(name, figures):
+        measured.setdefault(name, {}).update(figures)
+        (directory / f"{name}.json").write_text(json.dumps(measured[name], indent=1) + "\n")
+        with capsys.disabled():
+            print(f"\n{name}: {json.dumps(figures)}", flush=True)
+
+    return record
 
 
 @pytest.fixture(name="eventually")

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from lab.lossy import LossyRelay
 from lab.steer import LEASE_SECONDS, TABLE
 
 # How much later than the lease the far side may notice: polling, a probe's own time.
@@ -119,18 +118,6 @@ def test_events_missed_while_frozen(lab, watch):
     assert lab.wait_path("acme", "bypass")
     assert lab.verdict("globex", "nontls443") == ("denied", None)
     assert watch.popen.poll() is None
-
-
-@pytest.fixture(name="relay")
-def fixture_relay(lab):
-    """steerd hears charon through a relay that can lose events."""
-    relay = LossyRelay(lab.steer.publish, lab.steer.relayed)
-    lab.steer.stop()
-    lab.steer.start(publish=lab.steer.relayed)
-    lab.wait_synchronised()
-    yield relay
-    lab.steer.stop()
-    relay.close()
 
 
 @pytest.mark.parametrize("kind", ("child-down", "child-up", "child-installing", "child-rekey"))

@@ -49,16 +49,6 @@ def test_revoking_ends_new_and_running_flows(lab, flows, family):
     assert lab.bypassed_packets() == after
 
 
-def test_grant_leaves_running_flows_alone(lab, flows):
-    """A TLS connection made before the grant stays with the proxy that saw its handshake."""
-    tls = flows("acme", tls=True)
-    assert tls.path == "enforce"
-    lab.grant_and_wait("acme")
-    tls.wait_progress()
-    last = tls.stop()
-    assert last["complete"], last
-
-
 def test_replies_pass_a_strict_reverse_path_filter(lab):
     """The bypass interface filters strictly; without steerd's reply mark nothing comes back."""
     lab.grant_and_wait("acme")

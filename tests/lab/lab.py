@@ -9,10 +9,10 @@ import sys
 from . import topology
 from .charon import Charon, kernel_has_esp
 from .enforce import start_enforcement
-from .flow_process import FlowProcess
+from .flow_process import FlowProcess, Reporter
 from .pki import Pki
 from .steer import Steer
-from .system import LabError, Process, StateDir, wait_until
+from .system import LabError, Process, StateDir, tail, wait_until
 from .topology import CLIENTS, SERVER4, SERVER6, Network
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -169,6 +169,15 @@ class Lab:
         self.disconnect(name)
         self.charons[name].initiate()
 
+    def move(self, name, address=None):
+        """Give the customer's end another underlay address, or its own again, and wait until the
+        tunnel has followed (MOBIKE)."""
+        address = address or self.clients[name].outer4
+        self.network.readdress(name, "eth0", address)
+        wait_until(lambda: f"{address}[" in self.gateway.swanctl("--list-sas").stdout,
+                   lambda: f"the tunnel of {name} has moved to {address}; its log:\n"
+                   f"{tail(self.charons[name].log)}", 30)
+
     def configure_gateway(self, text):
         """Load this swanctl.conf, which may include swanctl-shipped.conf; returns the undo."""
         config = self.gateway.swanctl_dir / "swanctl.conf"
@@ -219,6 +228,26 @@ class Lab:
                             HERE / "flow.py", "--source", source or self.source(name, family),
                             "--target", SERVER4 if family == 4 else SERVER6, "--port", port,
                             *(["--tls"] if tls else [])])
+
+    def transfer(self, name, total, seconds, family=4):
+        """Start a transfer of at least so many bytes that takes at least so many seconds."""
+        return FlowProcess(["ip", "netns", "exec", self.network.name(name), PYTHON,
+                            HERE / "transfer.py", "--source", self.source(name, family),
+                            "--target", SERVER4 if family == 4 else SERVER6,
+                            "--bytes", total, "--seconds", seconds])
+
+    def stream(self, name, rate):
+        """Start a stream of that many packets a second, as soon as the bypass answers."""
+        return Reporter(["ip", "netns", "exec", self.network.name(name), PYTHON,
+                         HERE / "stream.py", "--source", self.source(name),
+                         "--target", SERVER4, "--rate", rate])
+
+    def capture(self, role, interface, file):
+        """Note when packets to port 443 come in there; it listens when this returns."""
+        capture = Reporter(["ip", "netns", "exec", self.network.name(role), PYTHON,
+                            HERE / "capture.py", interface, file])
+        capture.wait_first()
+        return capture
 
     def spawn(self, name, *command):
         """A command in a customer's namespace; returns the Popen, with its output in a pipe."""

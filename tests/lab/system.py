@@ -71,6 +71,14 @@ def start_time(pid):
     return None if fields[0] == "Z" else int(fields[19])
 
 
+def process_state(pid):
+    """One letter, see proc(5): T is stopped. None if there is no such process."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+
+
 class StateDir:
     """The state directory: configurations, logs, sockets and the record of started processes."""
 

@@ -48,6 +48,12 @@ table inet admin {
 		type nat hook postrouting priority srcnat; policy accept;
 		oifname "direct" masquerade
 	}
+	# As on any gateway whose replies come from other machines: what the kernel has to say about
+	# a reply that does not fit into the tunnel would not find back to the sender.
+	chain clamp {
+		type filter hook forward priority mangle; policy accept;
+		tcp flags & (syn | rst) == syn tcp option maxseg size set 1300
+	}
 }
 """
 
@@ -238,6 +244,16 @@ class Network:
                     # ip leaves an empty object where it leaves an address out.
                     if address:
                         yield interface["ifname"], f"{address['local']}/{address['prefixlen']}"
+
+    def readdress(self, role, interface, new):
+        """The new address is there before the old one goes, as on a host that roams."""
+        listed = self.ip(role, "-j", "-4", "address", "show", "dev", interface).stdout
+        old = [a["local"] for a in json.loads(listed)[0]["addr_info"] if a["local"] != new]
+        # Without it, the old address would take its subnet's newer ones with it.
+        self.sysctl(role, {f"net.ipv4.conf.{interface}.promote_secondaries": 1})
+        self.ip(role, "address", "replace", f"{new}/24", "dev", interface)
+        for address in old:
+            self.ip(role, "address", "delete", f"{address}/24", "dev", interface)
 
     def load_admin_nft(self):
         self.nft("gw", ADMIN_NFT)

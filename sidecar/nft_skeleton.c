@@ -188,10 +188,9 @@ static void add_bypass_rules(const struct skeleton *sk, enum stage stage)
 }
 
 /*
- * The base chain. An expected connection (a helper's) gets its master's ct mark from the kernel
- * though nobody decided about it; an ICMP error is also "related" but belongs to an entry that
- * is confirmed. Only a flow's very first packet finds its entry unconfirmed: a repeated SYN
- * stays where the first one went.
+ * The base chain. Every packet of the gateway comes by here, so what most of them need is decided
+ * with the fewest expressions: a flow that is known and has no mark of ours leaves after three
+ * tests.
  */
 static void add_prerouting(const struct skeleton *sk)
 {
@@ -208,20 +207,28 @@ static void add_prerouting(const struct skeleton *sk)
 		add(sk->text, "\t}\n");
 		return;
 	}
+	add(sk->text, "\t\tct status ! confirmed goto fresh comment \"nothing is decided yet\"\n");
 	add(sk->text,
-	    "\t\tct state related ct status ! confirmed ct mark set ct mark & 0x%08x"
+	    "\t\tct mark & 0x%08x != 0 goto pinned comment \"decided: check again\"\n\t}\n", mask);
+}
+
+/*
+ * Only a flow's very first packet finds its entry unconfirmed: a repeated SYN stays where the
+ * first one went. An expected connection (a helper's) gets its master's ct mark from the kernel
+ * though nobody decided about it; an ICMP error is also "related" but belongs to an entry that is
+ * confirmed. A mark that somebody else's rule has just set decides nothing, it is checked.
+ */
+static void add_fresh(const struct skeleton *sk)
+{
+	uint32_t mask = sk->settings->mark_mask;
+
+	add(sk->text,
+	    "\n\tchain fresh {\n"
+	    "\t\tct state related ct mark set ct mark & 0x%08x"
 	    " comment \"expected flows do not inherit a path\"\n",
 	    ~mask);
-	add(sk->text,
-	    "\t\tct direction reply ct mark & 0x%08x != 0 goto replies"
-	    " comment \"for reverse-path lookups\"\n",
-	    mask);
-	add(sk->text,
-	    "\t\tct direction original ct mark & 0x%08x != 0 goto pinned"
-	    " comment \"decided: check again\"\n",
-	    mask);
-	add(sk->text, "\t\tct state new ct status ! confirmed goto first"
-		      " comment \"the first packet decides\"\n\t}\n");
+	add(sk->text, "\t\tct mark & 0x%08x != 0 goto pinned comment \"not our decision\"\n", mask);
+	add(sk->text, "\t\tct state new goto first comment \"the first packet decides\"\n\t}\n");
 }
 
 static void add_replies(const struct skeleton *sk)
@@ -240,17 +247,24 @@ static void add_replies(const struct skeleton *sk)
 	add(sk->text, "\t}\n");
 }
 
-static void add_pinned(const struct skeleton *sk)
+static void add_errors(const struct skeleton *sk)
 {
 	/* Numbers: names would need /etc/protocols, which a minimal system does not have. */
 	static const unsigned icmp[] = { IPPROTO_ICMP, IPPROTO_ICMPV6 };
 
-	add(sk->text, "\n\tchain pinned {\n");
+	add(sk->text, "\n\tchain errors {\n");
 	for (unsigned i = 0; i < 2; i++)
-		add(sk->text,
-		    "\t\tmeta l4proto %u ct state related accept"
-		    " comment \"errors go the ordinary way\"\n",
+		add(sk->text, "\t\tmeta l4proto %u accept comment \"errors go the ordinary way\"\n",
 		    icmp[i]);
+	add(sk->text, "\t}\n");
+}
+
+static void add_pinned(const struct skeleton *sk)
+{
+	add(sk->text,
+	    "\n\tchain pinned {\n"
+	    "\t\tct direction reply goto replies comment \"for reverse-path lookups\"\n"
+	    "\t\tct state related jump errors comment \"ICMP errors, or expected flows\"\n");
 	add_bypass_rules(sk, STAGE_PINNED);
 	add(sk->text, "\t\tcounter name \"denied\" drop"
 		      " comment \"no exception or lease any more\"\n\t}\n");
@@ -271,7 +285,9 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 		add_sets(&sk, p);
 	add_prerouting(&sk);
 	if (settings->pinning) {
+		add_fresh(&sk);
 		add_replies(&sk);
+		add_errors(&sk);
 		add(&text, "\n\tchain first {\n");
 		add_bypass_rules(&sk, STAGE_FIRST);
 		add(&text, "\t}\n");

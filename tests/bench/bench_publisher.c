@@ -3,7 +3,7 @@
  * The plugin's side of the protocol without charon: a publisher that announces, rekeys and ends as
  * many child SAs as it is told to, with the project's own encoder and the plugin's limits.
  *
- *     bench_publisher PUBLISH SNAPSHOT TENANTS CHILDREN QUEUE VICTIMS
+ *     bench_publisher PUBLISH SNAPSHOT TENANTS CHILDREN QUEUE VICTIMS [ESP]
  *
  * Child SA n belongs to tenant tNNNNN, n modulo TENANTS. Behind the last one are those of VICTIMS
  * more tenants, vNNNNN, 10 child SAs each. QUEUE is the plugin's option of that name. Orders come one a line on stdin; each is
@@ -52,6 +52,7 @@ struct publisher {
 	struct child *children; /* the last one is the marker's */
 	size_t count, tenants, loaded, victims, known;
 	int queue; /* events to buffer for a subscriber */
+	const char *esp;
 	uint64_t seq;
 	uint32_t last_id;
 	char epoch[EVENT_EPOCH_LEN + 1];
@@ -107,7 +108,7 @@ static void describe(const struct publisher *pub, size_t n, struct record *ret)
 		.connection = "site-psk",
 		.child = "site-psk",
 		.mode = "tunnel",
-		.esp = "kernel",
+		.esp = pub->esp,
 		.remote_host = ret->remote,
 		.spi_in = spi_of(child->id),
 		.spi_out = spi_of(child->id) ^ 1,
@@ -117,7 +118,8 @@ static void describe(const struct publisher *pub, size_t n, struct record *ret)
 		.local_ts = { "0.0.0.0/0", "::/0" },
 		.local_ts_count = 2,
 		.remote_ts = { ret->ts4, ret->ts6 },
-		.remote_ts_count = 2,
+		/* Networks would go into an interval set, which takes seconds to fill. */
+		.remote_ts_count = strcmp(pub->esp, "kernel") == 0 ? 2 : 1,
 	};
 }
 
@@ -146,7 +148,7 @@ static void publish_child(struct publisher *pub, size_t n, enum event_type type)
 static void heartbeat(struct publisher *pub)
 {
 	struct event ev = { .interval_ms = HEARTBEAT_US / 1000,
-			    .esp = "kernel",
+			    .esp = pub->esp,
 			    .children = pub->known };
 
 	publish(pub, &ev, EVENT_HEARTBEAT);
@@ -378,9 +380,9 @@ int main(int argc, char **argv)
 	struct publisher *pub = calloc(1, sizeof(*pub));
 	int status = 1;
 
-	if (argc != 7 || !pub) {
+	if (argc < 7 || argc > 8 || !pub) {
 		fprintf(stderr, "usage: bench_publisher PUBLISH SNAPSHOT TENANTS CHILDREN QUEUE "
-				"VICTIMS\n");
+				"VICTIMS [ESP]\n");
 		free(pub);
 		return 2;
 	}
@@ -389,6 +391,7 @@ int main(int argc, char **argv)
 	pub->loaded = strtoul(argv[4], NULL, 10);
 	pub->queue = atoi(argv[5]);
 	pub->victims = strtoul(argv[6], NULL, 10);
+	pub->esp = argc > 7 ? argv[7] : "kernel";
 	pub->count = pub->loaded + pub->victims * VICTIM_CHILDREN;
 	pub->children = calloc(pub->count + 1, sizeof(*pub->children));
 	snprintf(pub->epoch, sizeof(pub->epoch), "%016" PRIx64, (uint64_t)now_us());

@@ -29,8 +29,8 @@ charon {{ publish = "{dir}/events"; snapshot = "{dir}/snapshot"; lost_after = 3s
 stream {{ bind = ["{dir}/stream"]; }}
 control {{ socket = "{path}/control"; group = ""; }}
 store {{ sqlite = "{store}"; }}
-steering {{ mode = sa; verify_sa = no; pinning = conntrack; lease = 3s; }}
-path bypass {{ mark = 0x01000000; table = 5443; via = ["198.19.2.2"]; interface = "bypass"; }}
+steering {{ mode = {mode}; verify_sa = no; pinning = conntrack; lease = 3s; interface = "in"; }}
+path bypass {{ mark = 0x01000000; table = 5443; via = ["{via}"]; interface = "bypass"; }}
 profile skype {{ path = bypass; services = ["tcp/443"]; max_lifetime = 90d; }}
 """
 
@@ -157,12 +157,12 @@ class Control:
 class Publisher:
     """bench_publisher, which plays charon."""
 
-    def __init__(self, gateway, tenants, children, limit=QUEUE, victims=0):
+    def __init__(self, gateway, tenants, children, limit=QUEUE, victims=0, esp="kernel"):
         self.done = queue.Queue()
         self.popen = subprocess.Popen(
             gateway.command("taskset", "-c", other_core(), gateway.programs / "bench_publisher",
                             f"{gateway.uri}/events",
-                            f"{gateway.uri}/snapshot", tenants, children, limit, victims),
+                            f"{gateway.uri}/snapshot", tenants, children, limit, victims, esp),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -193,7 +193,10 @@ class Publisher:
 
 
 class Gateway:
-    """A network namespace with a next hop, for steerd in SA mode on the real kernel."""
+    """A network namespace with a next hop, for steerd on the real kernel."""
+
+    mode = "sa"
+    via = "198.19.2.2"
 
     def __init__(self, build, programs, role):
         self.build = pathlib.Path(build).resolve()
@@ -216,11 +219,15 @@ class Gateway:
         self.state.make()
         run("ip", "netns", "add", self.netns)
         run("ip", "-n", self.netns, "link", "set", "lo", "up")
+        self.connect()
+        return self
+
+    def connect(self):
+        """The links of the namespace."""
         run("ip", "-n", self.netns, "link", "add", "bypass", "type", "veth", "peer", "name", "peer")
         for interface in ("bypass", "peer"):
             run("ip", "-n", self.netns, "link", "set", interface, "up")
         run("ip", "-n", self.netns, "address", "add", "198.19.2.1/30", "dev", "bypass")
-        return self
 
     def __exit__(self, *_):
         self.stop()
@@ -242,7 +249,8 @@ class Gateway:
     def start(self, core=None, wait=True):
         """Start steerd, on one core if one is named."""
         config = self.state.path / "steerd.conf"
-        config.write_text(STEERD_CONF.format(dir=self.uri, path=self.state.path, store=self.store))
+        config.write_text(STEERD_CONF.format(dir=self.uri, path=self.state.path, store=self.store,
+                                             mode=self.mode, via=self.via))
         pinned = [] if core is None else ["taskset", "-c", core]
         self.steerd = Process(self.state, "steerd", self.command(
             *pinned, self.build / "sidecar" / "steerd", "--config", config))

@@ -10,12 +10,13 @@ import json
 import pytest
 
 from lab.system import run
-from lab.topology import ACME, GATEWAY4, SERVER4, Client
-from test_sa_mode import fixture_sa, spis_exempt, spis_in  # noqa: F401
+from lab.topology import GATEWAY4, SERVER4, Client
 
 # An address of acme's own network, so that nothing but the SA tells them apart.
 STRANGER = Client("stranger", 16, "none", "198.18.1.77")
 SECOND4 = "192.0.2.2"
+# acme's, on the gateway
+CONNECTION = "site-psk"
 REQID = 9999
 KEY = "0x" + "5a" * 20
 KNOCK = f"""
@@ -111,7 +112,7 @@ def fixture_stranger(sa):
 
 
 def the_spi(lab):
-    (spi,) = spis_in(lab, ACME)
+    (spi,) = lab.gateway.spis_in(CONNECTION)
     return spi
 
 
@@ -149,7 +150,7 @@ def test_one_spi_at_two_addresses_is_enforced_for_both(sa, stranger, watch, even
     conflict = watch.wait_for("tenant-conflict", "acme")
     assert conflict["spi_in"] == f"{spi:08x}"
     assert "more than one SA" in conflict["reason"]
-    eventually(lambda: spis_exempt(sa) == set(), "no SPI is left in the set")
+    eventually(lambda: sa.steer.exempt_spis() == set(), "no SPI is left in the set")
     assert stranger.knock() == 0
     before = sa.bypassed_packets()
     assert sa.verdict("acme", "nontls443") == ("denied", None)
@@ -173,7 +174,7 @@ def test_spi_held_by_a_stranger_is_not_programmed_early(sa, stranger, watch):
     sa.steer.stop()
     sa.steer.start()
     sa.wait_synchronised()
-    assert spis_exempt(sa) == set()
+    assert sa.steer.exempt_spis() == set()
     assert stranger.knock() == 0
     assert "somebody else's" in reasons(sa)
     stranger.release()
@@ -188,13 +189,13 @@ def test_stranger_takes_the_place_of_the_tenants_sa(sa, stranger, watch, eventua
     stranger.hold(spi, GATEWAY4)
     conflict = watch.wait_for("tenant-conflict", "acme")
     assert "somebody else's" in conflict["reason"]
-    eventually(lambda: spis_exempt(sa) == set(), "no SPI is left in the set")
+    eventually(lambda: sa.steer.exempt_spis() == set(), "no SPI is left in the set")
     assert stranger.knock() == 0
     assert "somebody else's" in reasons(sa)
     stranger.release()
     sa.reconnect("acme")
     assert sa.wait_path("acme", "bypass")
-    assert spis_exempt(sa) == spis_in(sa, ACME)
+    assert sa.steer.exempt_spis() == sa.gateway.spis_in(CONNECTION)
 
 
 def test_sa_deleted_behind_charons_back(sa, watch, eventually):
@@ -204,7 +205,7 @@ def test_sa_deleted_behind_charons_back(sa, watch, eventually):
     withdrawn = watch.wait_for("steering-withdrawn", "acme")
     assert "no SA with this SPI" in withdrawn["reason"]
     assert not watch.seen("tenant-conflict")
-    eventually(lambda: spis_exempt(sa) == set(), "no SPI is left in the set")
+    eventually(lambda: sa.steer.exempt_spis() == set(), "no SPI is left in the set")
     assert "no SA with this SPI" in reasons(sa)
     sa.reconnect("acme")
     assert sa.wait_path("acme", "bypass")
@@ -220,14 +221,14 @@ def test_what_a_killed_charon_left_is_nobodys(sa, watch):
     sa.wait_synchronised()
     listed = sa.network.ip("gw", "xfrm", "state").stdout
     assert f"{spi:#x}" in listed, "the kernel still has the SA"
-    assert spis_exempt(sa) == set()
+    assert sa.steer.exempt_spis() == set()
     before = sa.bypassed_packets()
     assert sa.verdict("acme", "nontls443")[0] == "denied"
     assert sa.bypassed_packets() == before
     sa.reconnect("acme")
     assert sa.wait_path("acme", "bypass")
-    assert spis_exempt(sa) == spis_in(sa, ACME)
-    assert spi not in spis_exempt(sa)
+    assert sa.steer.exempt_spis() == sa.gateway.spis_in(CONNECTION)
+    assert spi not in sa.steer.exempt_spis()
 
 
 def test_rekeys_and_reconnects_are_never_doubted(sa, watch):
@@ -266,8 +267,8 @@ def test_child_sa_that_the_kernel_does_not_have(sa_mode_without_sas, eventually)
     lab.steer.grant("acme")
     assert lab.steer.status()["exempt_child_sas"] == 0
     eventually(lambda: "no SA with this SPI" in reasons(lab), "the kernel was asked")
-    assert spis_exempt(lab) == set()
+    assert lab.steer.exempt_spis() == set()
     lab.reconnect("acme")
     eventually(lambda: "no SA with this SPI" in reasons(lab), "the kernel was asked again")
-    eventually(lambda: spis_exempt(lab) == set(), "what was programmed early is withdrawn")
+    eventually(lambda: lab.steer.exempt_spis() == set(), "what was programmed early is withdrawn")
     assert lab.steer.status()["exempt_child_sas"] == 0

@@ -22,6 +22,7 @@ struct doctor {
 	const struct doctor_check *check; /* that runs now */
 	unsigned found;
 	enum doctor_severity untold; /* the worst of those that were too many to tell */
+	unsigned zone_rules; /* of others, that put flows into a zone; counted with the marks */
 	doctor_each each;
 	void *user;
 };

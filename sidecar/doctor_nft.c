@@ -77,18 +77,20 @@ static void report_rule(struct doctor *doctor, enum doctor_severity severity,
 		      (unsigned long long)use->handle, use->chain, family, use->table, what, bits);
 }
 
-struct mark_look {
+/* What is only counted; everything else is reported as it is met. */
+struct rule_look {
 	struct doctor *doctor;
 	unsigned readers;
 };
 
-/* The worst of what it does. */
-static void look_at_marks(const struct nft_rule_use *use, void *user)
+/* The worst of what it does with marks. */
+static void look_at_rule(const struct nft_rule_use *use, void *user)
 {
-	struct mark_look *look = user;
+	struct rule_look *look = user;
 	const uint32_t mask = look->doctor->question->settings->mark_mask;
 	const uint32_t flow = (use->flow.set | use->flow.cleared) & mask;
 
+	look->doctor->zone_rules += use->zone;
 	if (use->packet.set & mask)
 		report_rule(look->doctor, DOCTOR_ERROR, use, use->packet.set & mask,
 			    "may set steerd's bits of the packet mark");
@@ -102,44 +104,30 @@ static void look_at_marks(const struct nft_rule_use *use, void *user)
 		look->readers++;
 }
 
-static void look_at_zones(const struct nft_rule_use *use, void *user)
+/*
+ * All rules are read once, zones are counted by the way. That a path's mark is looked at may be what
+ * the path is for.
+ */
+void doctor_check_marks(struct doctor *doctor)
 {
-	unsigned *zones = user;
+	struct rule_look look = { .doctor = doctor };
+	int more = nft_each_rule(doctor->question->settings->nft_table, look_at_rule, &look);
 
-	*zones += use->zone;
-}
-
-static void each_rule(struct doctor *doctor, void (*each)(const struct nft_rule_use *, void *),
-		      void *user)
-{
-	int more = nft_each_rule(doctor->question->settings->nft_table, each, user);
-
+	if (look.readers)
+		doctor_report(doctor, DOCTOR_INFO, NULL, "%u rules look at steerd's bits of a mark",
+			      look.readers);
 	if (more < 0)
 		doctor_unable(doctor, "nftables", more);
 	else if (more)
 		doctor_report(doctor, DOCTOR_INFO, NULL,
-			      "only the first %d of others' rules were looked at",
-			      NFT_FOREIGN_RULES_MAX);
+			      "there are too many rules to look at all of them; nft list ruleset "
+			      "shows the others");
 }
 
-/* That a path's mark is looked at may be what the path is for. */
-void doctor_check_marks(struct doctor *doctor)
-{
-	struct mark_look look = { .doctor = doctor };
-
-	each_rule(doctor, look_at_marks, &look);
-	if (look.readers)
-		doctor_report(doctor, DOCTOR_INFO, NULL, "%u rules look at steerd's bits of a mark",
-			      look.readers);
-}
-
+/* Comes after the marks. */
 void doctor_check_zones(struct doctor *doctor)
 {
-	unsigned zones = 0;
-
-	if (doctor->question->settings->pinning)
-		each_rule(doctor, look_at_zones, &zones);
-	if (zones)
+	if (doctor->zone_rules && doctor->question->settings->pinning)
 		doctor_report(doctor, DOCTOR_INFO, NULL, "%u rules put flows into conntrack zones",
-			      zones);
+			      doctor->zone_rules);
 }

@@ -20,6 +20,7 @@
 #include <linux/netfilter/xt_mark.h>
 #include <string.h>
 
+#include "clock.h"
 #include "nft_internal.h"
 
 #define ALL UINT32_MAX
@@ -295,6 +296,7 @@ static int read_expression(struct nftnl_expr *e, void *user)
 struct walk {
 	const char *except;
 	unsigned left;
+	int64_t deadline; /* 0: none */
 	bool more;
 	void (*each)(const struct nft_rule_use *, void *);
 	void *user;
@@ -322,7 +324,7 @@ static int on_rule(const struct nlmsghdr *nlh, void *user)
 	struct walk *walk = user;
 	struct nftnl_rule *rule;
 
-	if (walk->left-- == 0) {
+	if (walk->left-- == 0 || (walk->deadline != 0 && clock_monotonic_us() > walk->deadline)) {
 		walk->more = true;
 		return MNL_CB_STOP;
 	}
@@ -364,7 +366,10 @@ static int walk_rules(uint8_t family, const char *table, struct walk *walk)
 
 int nft_each_rule(const char *except, void (*each)(const struct nft_rule_use *, void *), void *user)
 {
-	struct walk walk = { .except = except, .each = each, .user = user };
+	struct walk walk = { .except = except,
+			     .deadline = clock_monotonic_us() + NFT_FOREIGN_TIME_US,
+			     .each = each,
+			     .user = user };
 	int err = walk_rules(NFPROTO_UNSPEC, NULL, &walk);
 
 	return err < 0 ? err : walk.more;

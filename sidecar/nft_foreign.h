@@ -13,8 +13,13 @@
 
 #include "settings.h"
 
-/* Rules looked at in one call; a namespace may have any number. */
-#define NFT_FOREIGN_RULES_MAX 20000
+/*
+ * Rules looked at in one call; a namespace may have any number, and the kernel walks a long chain
+ * from its start for each part of a dump: 10,000 rules in one take it 60 ms.
+ */
+#define NFT_FOREIGN_RULES_MAX 10000
+/* So long does nft_each_rule() take at the most. */
+#define NFT_FOREIGN_TIME_US 100000
 #define NFT_FOREIGN_NAME_MAX 256
 #define NFT_FOREIGN_ERROR_MAX 256
 
@@ -38,13 +43,13 @@ struct nft_rule_use {
 const char *nft_family_name(uint8_t family);
 
 /*
- * Each rule of every table but inet except (NULL: none), at most NFT_FOREIGN_RULES_MAX.
- * 0, 1 if there were more, or a negative errno.
+ * Each rule of every table but inet except (NULL: none), at most NFT_FOREIGN_RULES_MAX and for no
+ * longer than NFT_FOREIGN_TIME_US. 0, 1 if there were more, or a negative errno.
  */
 int nft_each_rule(const char *except, void (*each)(const struct nft_rule_use *, void *),
 		  void *user);
 
-/* The same for one table. */
+/* The same for one table, with no regard to time. */
 int nft_each_rule_of(uint8_t family, const char *table,
 		     void (*each)(const struct nft_rule_use *, void *), void *user);
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""steerctl doctor: what is broken is named with a command; the command, run as printed, mends it."""
+"""steerctl doctor names what is broken with a command; the command, run as printed, mends it."""
 
 import contextlib
 import json

@@ -16,6 +16,7 @@
 #include <cap-ng.h>
 #include <cmocka.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "doctor_internal.h"
@@ -300,6 +301,26 @@ static void test_limit(void **state)
 	assert_int_equal(found("marks", DOCTOR_FINDINGS_MAX)->severity, DOCTOR_ERROR);
 }
 
+/* However many rules others have: it takes its time, not theirs, and says so. */
+static void test_many_rules(void **state)
+{
+	clock_t begin;
+
+	(void)state;
+	assert_int_equal(
+		netns_run("(echo 'table ip t { '; echo 'chain c {'; yes 'meta mark set mark or 1'"
+			  " | head -n 40000; echo '}'; echo '}') | nft -f -"),
+		0);
+	begin = clock();
+	visit(true);
+	begin = clock() - begin;
+	print_message("40,000 rules of others: %ld ms of a processor\n",
+		      (long)(begin * 1000 / CLOCKS_PER_SEC));
+	assert_found("marks", DOCTOR_INFO, "too many rules", NULL);
+	/* the shortest lease that can be configured */
+	assert_true(begin < CLOCKS_PER_SEC / 2);
+}
+
 /* Nothing that a shell could take for more than a word comes into a command. */
 static void test_names_for_a_shell(void **state)
 {
@@ -446,6 +467,7 @@ int main(void)
 		TEST(test_marks),
 		TEST(test_own_table_is_not_foreign),
 		TEST(test_limit),
+		TEST(test_many_rules),
 		TEST(test_names_for_a_shell),
 		TEST(test_try_rule),
 		TEST(test_without_privilege),

@@ -21,13 +21,13 @@ GAINING = ("grant", "grant-short", "connect")
 ANY_SHARE = 0.1
 # Faults that last, and what ends them; the third column is the longest, in operations.
 LASTING = {
-    "freeze-steerd": ("thaw-steerd", (0.9, 0.9), 250),
-    "kill-steerd": ("start-steerd", (0.8, 0.8), 250),
+    "freeze-steerd": ("thaw-steerd", (0.9, 0.9), 500),
+    "kill-steerd": ("start-steerd", (0.8, 0.8), 500),
     "freeze-gateway": ("thaw-gateway", (1.0, 0.5), 120),
     "kill-gateway": ("start-gateway", (0.4, 0.2), 60),
     "freeze-client": ("thaw-client", (0.7, 0.4), 60),
     "kill-client": ("start-client", (0.3, 0.2), 60),
-    "freeze-relay": ("thaw-relay", (0.5, 0.5), 250),
+    "freeze-relay": ("thaw-relay", (0.5, 0.5), 500),
     "kill-relay": ("start-relay", (0.3, 0.3), 60),
     "wan-down": ("wan-up", (0.8, 0.5), 60),
     "bypass-down": ("bypass-up", (0.6, 0.4), 60),

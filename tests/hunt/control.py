@@ -56,12 +56,13 @@ class Request:
 
 
 class Operator:
-    def __init__(self, path, slack=EXPIRY_SLACK, patience=5.0):
+    def __init__(self, path, lease, slack=EXPIRY_SLACK, patience=5.0):
         self.path = path
+        self.lease = lease
         self.slack = slack
         self.patience = patience
         self.pending = []  # (tenant, Request to revoke), to a steerd that is frozen
-        self.unanswered = 0
+        self.unanswered = self.refused = 0
 
     def ask(self, command, **fields):
         return Request(self.path, command, **fields).wait(self.patience) or {}
@@ -105,8 +106,12 @@ class Operator:
         return answer
 
     def _revoked(self, tenant, answer):
-        """Only an answer counts: that it is done, or that there is nothing to revoke."""
-        if answer.get("revoked") or "no active exception" in str(answer.get("error", "")):
+        """Only an answer counts: that it is done, or that there is nothing to revoke. One that says
+        that the kernel refused promises the end of the lease."""
+        if "kernel refused" in answer.get("message", ""):
+            self.refused += 1
+            tenant.revoked(time.time_ns() + self.lease)
+        elif answer.get("revoked") or "no active exception" in str(answer.get("error", "")):
             tenant.revoked(time.time_ns())
         else:
             self.unanswered += 1

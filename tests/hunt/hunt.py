@@ -31,7 +31,8 @@ class Hunt:
             windows = Windows(self.tenants, self.faults, LEASE_SECONDS * SECOND,
                               LOST_AFTER_SECONDS * SECOND, slack)
         self.judge = Judge(self.tenants, windows)
-        self.operator = Operator(world.steer.control, round(EXPIRY_SLACK * PATIENCE), 5 * PATIENCE)
+        self.operator = Operator(world.steer.control, LEASE_SECONDS * SECOND,
+                                 round(EXPIRY_SLACK * PATIENCE), 5 * PATIENCE)
         self.choice = Choice(options.seed, world.members, world.plan.clients, world.plan.room,
                              options.slow)
         self.operations = Operations(world, self.operator, self.tenants, self.faults)
@@ -40,6 +41,7 @@ class Hunt:
         self.done, self.missed = collections.Counter(), collections.Counter()
         self.took = collections.Counter()
         self.count = 0
+        self.planted = None  # the tenant that is let pass on purpose
         self.started = self.ended = time.monotonic()
         self.quiet_seconds = 0.0
 
@@ -61,7 +63,8 @@ class Hunt:
     def _check_alive(self):
         steerd = self.world.steer.process
         if "steerd" not in self.operations.down and not steerd.alive():
-            raise Broken(f"steerd ended by itself, {steerd.popen.returncode}:\n{tail(steerd.log, 60)}")
+            raise Broken(f"steerd ended by itself, {steerd.popen.returncode}:\n"
+                         f"{tail(steerd.log, 60)}")
         for role, charon in self.world.charons.items():
             if role not in self.operations.down and not self.world.starting[role].is_alive() \
                     and not charon.process.alive():
@@ -117,6 +120,8 @@ class Hunt:
             self.ended = time.monotonic()
         if self.judge.leaks:
             return f"{len(self.judge.leaks)} packets leaked"
+        if self.options.plant:
+            return "the planted leak was not seen"
         return self._check_logs()
 
     def _run(self):
@@ -128,9 +133,9 @@ class Hunt:
             due = max(due + 1 / self.options.rate, time.monotonic() - 0.5)
             self.watch()
             self.watch_for(due - time.monotonic())
-            if self.options.plant and self.count == self.options.plant:
+            if self.count == self.options.plant:
                 self._check_quietly()
-                plant(self)
+                self.planted = plant(self)
             if self.count % self.options.quiet == 0:
                 self._check_quietly()
         if not self.judge.leaks:

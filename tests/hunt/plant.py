@@ -5,29 +5,31 @@ pass, while steerd cannot look."""
 import time
 
 
-def victims(hunt):
-    intended = hunt.choice.intended
-    return sorted(intended.connected - intended.exempt)
-
-
-def element(hunt, number):
+def element(hunt, member):
     """The set and the element that lets the tenant pass."""
-    member = hunt.world.members[number]
-    if hunt.world.esp == "kernel":
-        for _, identity, children in hunt.world.vicis["gw"].child_sas():
-            if identity == member.name and children:
-                return "sa_skype", f"0x{children[0]['spi-in']}"
     for _, identity, children in hunt.world.vicis["gw"].child_sas():
         if identity == member.name and children:
-            address = children[0]["remote-ts"][0].split("/")[0]
-            return ("host4_skype", address) if member.pool is not None else \
-                ("net4_skype", children[0]["remote-ts"][0])
+            if hunt.world.esp == "kernel":
+                return "sa_skype", f"0x{children[0]['spi-in']}"
+            return "host4_skype", children[0]["remote-ts"][0].split("/")[0]
+    return None
+
+
+def victim(hunt):
+    """A connected road warrior without an exception; connected now, if there is none."""
+    intended = hunt.choice.intended
+    for member in hunt.world.members:
+        if member.pool is not None and member.number in intended.connected:
+            hunt.operator.revoke(hunt.tenants[member.number])
+            intended.exempt.discard(member.number)
+            return member
     return None
 
 
 def plant(hunt):
-    found = [number for number in victims(hunt) if hunt.world.members[number].pool is not None]
-    name, value = element(hunt, (found or victims(hunt))[0])
+    """Returns the number of the tenant that passes, until the judge has seen it."""
+    member = victim(hunt)
+    name, value = element(hunt, member)
     hunt.note(f"planted: {name} {value}")
     hunt.operations.freeze_steerd(None)
     hunt.world.on_gateway("nft", "add", "element", "inet", "tenant-steer", name, f"{{ {value} }}")
@@ -35,3 +37,4 @@ def plant(hunt):
     while not hunt.judge.leaks and time.monotonic() < end:
         hunt.watch(0.05)
     hunt.operations.thaw_steerd(None)
+    return member.number

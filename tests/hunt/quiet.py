@@ -10,8 +10,8 @@ from .choice import Operation
 from .truth import MS, Broken
 from .vici import ViciError
 
-ATTEMPTS = 6
-CONTROL_SECONDS = 5
+ATTEMPTS = 8
+CONTROL_SECONDS, SETTLE_SECONDS = 5, 1
 
 
 class Quiet:
@@ -100,7 +100,7 @@ class Quiet:
     def _settle_tunnels(self):
         """First those that are to go, so that their addresses are free."""
         for _ in range(ATTEMPTS):
-            wrong = self._settled_within(2)
+            wrong = self._settled_within(SETTLE_SECONDS)
             if not wrong:
                 return
             for number in wrong:

@@ -57,11 +57,11 @@ class Tenant:
         self.exemptions.append(Exemption(now, FOREVER))
         return self.exemptions[-1]
 
-    def revoked(self, now):
+    def revoked(self, end):
         """A revocation has returned, or steerd has said that there is nothing to revoke."""
-        active = self.active(now)
-        if active:
-            active.until = now
+        last = self.exemptions[-1] if self.exemptions else None
+        if last:
+            last.until = min(last.until, end)
 
 
 class Faults:

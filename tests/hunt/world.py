@@ -149,6 +149,8 @@ class World:
         self.steer = Steer(self.network, self.state, self.build)
         if self.steerd:
             self.steer.steerd = pathlib.Path(self.steerd).resolve()
+            # ThreadSanitizer of gcc 12 cannot work where addresses are drawn from 32 bits.
+            self.steer.wrapper = ("setarch", "-R")
         charon.use_plugin(self.steer.plugin, self.steer.publish, self.steer.snapshot)
         charon.extra += (settings.LOGGING + settings.TIMES + settings.MANY_AT_ONCE
                          + settings.IDENTITY)

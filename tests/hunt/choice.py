@@ -21,19 +21,19 @@ GAINING = ("grant", "grant-short", "connect")
 ANY_SHARE = 0.1
 # Faults that last, and what ends them; the third column is the longest, in operations.
 LASTING = {
-    "freeze-steerd": ("thaw-steerd", (0.9, 0.9), 500),
-    "kill-steerd": ("start-steerd", (0.8, 0.8), 500),
-    "freeze-gateway": ("thaw-gateway", (1.0, 0.5), 120),
+    "freeze-steerd": ("thaw-steerd", (0.35, 0.35), 500),
+    "kill-steerd": ("start-steerd", (0.35, 0.35), 500),
+    "freeze-gateway": ("thaw-gateway", (0.7, 0.4), 120),
     "kill-gateway": ("start-gateway", (0.4, 0.2), 60),
     "freeze-client": ("thaw-client", (0.7, 0.4), 60),
     "kill-client": ("start-client", (0.3, 0.2), 60),
-    "freeze-relay": ("thaw-relay", (0.5, 0.5), 500),
-    "kill-relay": ("start-relay", (0.3, 0.3), 60),
+    "freeze-relay": ("thaw-relay", (0.2, 0.2), 500),
+    "kill-relay": ("start-relay", (0.2, 0.2), 60),
     "wan-down": ("wan-up", (0.8, 0.5), 60),
-    "bypass-down": ("bypass-up", (0.6, 0.4), 60),
+    "bypass-down": ("bypass-up", (0.4, 0.3), 60),
 }
 MOMENTARY = {
-    "move": (3, 2), "lose-events": (5, 5), "delete-table": (0.7, 0.7), "flush-ruleset": (0.5, 0.4),
+    "move": (3, 2), "lose-events": (3, 3), "delete-table": (0.7, 0.7), "flush-ruleset": (0.5, 0.4),
     "delete-rule": (1.0, 1.0), "flush-routes": (0.6, 0.6), "flush-set": (0.8, 0.8),
     "foreign-commit": (0.8, 0.8), "flush-conntrack": (0.8, 0.6), "reload-steerd": (0.6, 0.5),
     "resync": (0.6, 0.6), "restart-steerd": (0.4, 0.3),

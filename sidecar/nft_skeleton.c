@@ -247,24 +247,18 @@ static void add_replies(const struct skeleton *sk)
 	add(sk->text, "\t}\n");
 }
 
-static void add_errors(const struct skeleton *sk)
+static void add_pinned(const struct skeleton *sk)
 {
 	/* Numbers: names would need /etc/protocols, which a minimal system does not have. */
 	static const unsigned icmp[] = { IPPROTO_ICMP, IPPROTO_ICMPV6 };
 
-	add(sk->text, "\n\tchain errors {\n");
+	add(sk->text, "\n\tchain pinned {\n"
+		      "\t\tct direction reply goto replies comment \"for reverse-path lookups\"\n");
 	for (unsigned i = 0; i < 2; i++)
-		add(sk->text, "\t\tmeta l4proto %u accept comment \"errors go the ordinary way\"\n",
+		add(sk->text,
+		    "\t\tmeta l4proto %u ct state related accept"
+		    " comment \"errors go the ordinary way\"\n",
 		    icmp[i]);
-	add(sk->text, "\t}\n");
-}
-
-static void add_pinned(const struct skeleton *sk)
-{
-	add(sk->text,
-	    "\n\tchain pinned {\n"
-	    "\t\tct direction reply goto replies comment \"for reverse-path lookups\"\n"
-	    "\t\tct state related jump errors comment \"ICMP errors, or expected flows\"\n");
 	add_bypass_rules(sk, STAGE_PINNED);
 	add(sk->text, "\t\tcounter name \"denied\" drop"
 		      " comment \"no exception or lease any more\"\n\t}\n");
@@ -287,7 +281,6 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 	if (settings->pinning) {
 		add_fresh(&sk);
 		add_replies(&sk);
-		add_errors(&sk);
 		add(&text, "\n\tchain first {\n");
 		add_bypass_rules(&sk, STAGE_FIRST);
 		add(&text, "\t}\n");

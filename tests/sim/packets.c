@@ -23,7 +23,6 @@ enum part_kind {
 	PART_NEW,
 	PART_UNCONFIRMED,
 	PART_REPLY,
-	PART_ORIGINAL,
 	PART_PROTOCOL,
 	PART_SERVICE,
 	PART_SPI,
@@ -93,7 +92,6 @@ static const struct {
 	{ "ct state new", PART_NEW },
 	{ "ct status ! confirmed", PART_UNCONFIRMED },
 	{ "ct direction reply", PART_REPLY },
-	{ "ct direction original", PART_ORIGINAL },
 	{ "meta l4proto . th dport @*", PART_SERVICE },
 	{ "meta l4proto #", PART_PROTOCOL },
 	{ "ipsec in spi @*", PART_SPI },
@@ -291,19 +289,10 @@ static const char *kind_text(enum part_kind kind)
 	return "";
 }
 
-static bool has_part(const struct rule *rule, enum part_kind kind)
-{
-	for (unsigned i = 0; i < rule->part_count; i++)
-		if (rule->parts[i].kind == kind)
-			return true;
-	return false;
-}
-
 /*
  * What is there for another reason than what becomes of a packet: a mark that is 0 need not be
- * cleared; replies without a mark find nothing in their chain; after the replies only the original
- * direction is left; and of the last profile's sets an address is in one only, so nothing that
- * comes after it matches (but the end of the chain "pinned").
+ * cleared; and of the last profile's sets an address is in one only, so nothing that comes after it
+ * matches (but the end of the chain "pinned").
  */
 static bool is_idle(const struct place *place, const struct part *part)
 {
@@ -311,10 +300,7 @@ static bool is_idle(const struct place *place, const struct part *part)
 
 	switch (part->kind) {
 	case PART_MARK_ANY:
-	case PART_ORIGINAL:
 		return true;
-	case PART_CT_MARK_ANY:
-		return has_part(place->rule, PART_REPLY);
 	case PART_ACCEPT:
 		return last && strcmp(place->chain->name, "pinned");
 	default:
@@ -374,8 +360,6 @@ static bool run_part(struct sim *sim, const struct part *part, const struct pack
 		return is_unconfirmed(packet);
 	case PART_REPLY:
 		return packet->reply;
-	case PART_ORIGINAL:
-		return !packet->reply;
 	case PART_PROTOCOL:
 		return packet->protocol == part->a;
 	case PART_SERVICE:

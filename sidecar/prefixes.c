@@ -37,7 +37,7 @@ struct prefixes *prefixes_new(void)
 static void drop(struct prefixes *prefixes, struct prefix *prefix)
 {
 	prefixes->with_length[prefix->key.six][prefix->key.length]--;
-	HASH_DELETE(hh, prefixes->all, prefix);
+	HASH_DELETE(hh, prefixes->all, prefix); /* NOLINT: uthash */
 	free(prefix);
 }
 
@@ -110,7 +110,7 @@ static struct prefix *find(struct prefixes *prefixes, const struct key *key)
 {
 	struct prefix *prefix;
 
-	HASH_FIND(hh, prefixes->all, key, sizeof(*key), prefix);
+	HASH_FIND(hh, prefixes->all, key, sizeof(*key), prefix); /* NOLINT: uthash */
 	return prefix;
 }
 

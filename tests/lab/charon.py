@@ -165,8 +165,8 @@ class Charon:
 
     def count_child_sas(self):
         """Those that take packets: with IKEv1, one that was rekeyed stays until it expires."""
-        listed = self.swanctl("--list-sas").stdout
-        return listed.count(", INSTALLED,") + listed.count(", REKEYED,")
+        return len(re.findall(r", reqid \d+, (?:INSTALLED|REKEYED),",
+                              self.swanctl("--list-sas").stdout))
 
     def configure(self, text):
         """Load this swanctl.conf instead of the one before."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One lab, from set-up to removal, and what one does with it."""
 
+import concurrent.futures
 import json
 import pathlib
 import subprocess
@@ -216,6 +217,11 @@ class Lab:
         """Outcome and path of one probe."""
         result = self.probe(name, kind, family, timeout, source)
         return result["outcome"], result["path"]
+
+    def verdicts(self, kind, *probes):
+        """The same for several (name, family) at the same time, in their order."""
+        with concurrent.futures.ThreadPoolExecutor(len(probes)) as pool:
+            return list(pool.map(lambda probe: self.verdict(probe[0], kind, probe[1]), probes))
 
     def wait_path(self, name, path, deadline=10.0):
         """Until the customer's port 443 that is not TLS takes this path; None: is not answered."""

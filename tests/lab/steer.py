@@ -36,7 +36,7 @@ steering {{
 	interface = "ipsec0";
 }}
 path bypass {{ mark = 0x01000000; table = {table}; via = {via}; interface = "bypass"; }}
-profile skype {{ path = bypass; services = ["tcp/443"]; max_lifetime = 90d; }}
+profile skype {{ path = bypass; services = {services}; max_lifetime = 90d; }}
 """
 
 
@@ -100,7 +100,7 @@ class Steer:
                   "store": self.store, "mode": "auto", "verify_sa": "yes",
                   "pinning": "conntrack", "on_death": "lease",
                   "lease": f"{LEASE_SECONDS}s", "mask": MARK_MASK, "priority": RULE_PRIORITY,
-                  "table": TABLE, "via": json.dumps(BYPASS_VIA)}
+                  "table": TABLE, "via": json.dumps(BYPASS_VIA), "services": '["tcp/443"]'}
         self.config.write_text(STEERD_CONF.format(**{**values, **changes}))
 
     def exempt_spis(self):

@@ -6,7 +6,8 @@
  *     bench_publisher PUBLISH SNAPSHOT TENANTS CHILDREN QUEUE VICTIMS [ESP]
  *
  * Child SA n belongs to tenant tNNNNN, n modulo TENANTS. Behind the last one are those of VICTIMS
- * more tenants, vNNNNN, 10 child SAs each. QUEUE is the plugin's option of that name. Orders come one a line on stdin; each is
+ * more tenants, vNNNNN, 10 child SAs each. QUEUE is the plugin's option of that name. With ESP
+ * "userspace" a child SA has one address and no network. Orders come one a line on stdin; each is
  * answered by one JSON line when it is done:
  *     hold FIRST COUNT      they exist, but only a snapshot tells
  *     up FIRST COUNT        announce as fast as possible, one event each (child-up)

@@ -10,6 +10,8 @@ for until a revocation has returned, or until it expires.
 
 import collections
 
+from .packet import NEW
+
 MS = 1_000_000
 SECOND = 1_000_000_000
 FOREVER = 1 << 62
@@ -150,18 +152,15 @@ class Judge:
             return path == "bypass" and self._leak(packet)
         tenant = self.tenants[packet.tenant]
         exempt = tenant.exempt_within(packet.sent, packet.arrived)
-        self.counts[path, "exempt" if exempt else "not exempt"] += 1
-        if packet.kind == 0:
+        if packet.kind == NEW:
             self.latest[path][packet.tenant, packet.family] = packet.sent
-        if path != "bypass":
-            return False
-        if exempt:
+        documented = path == "bypass" and not exempt and self.windows and \
+            self.windows.explain(packet)
+        self.counts[path, "exempt" if exempt else "documented" if documented
+                    else "not exempt"] += 1
+        if path == "bypass" and exempt:
             self._note_lateness(tenant, packet)
-            return False
-        if self.windows and self.windows.explain(packet):
-            self.counts[path, "documented"] += 1
-            return False
-        return self._leak(packet)
+        return path == "bypass" and not exempt and not documented and self._leak(packet)
 
     def _leak(self, packet):
         self.leaks.append(packet)

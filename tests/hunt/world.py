@@ -27,7 +27,7 @@ START_SECONDS = 1.0
 CONNTRACK = {"net.netfilter.nf_conntrack_tcp_timeout_syn_sent": 5}
 KEEP_ADDRESSES = {"net.ipv6.conf.all.keep_addr_on_down": 1,
                   "net.ipv4.conf.all.promote_secondaries": 1}
-BLOCK_PRIORITY = 100000
+BLOCK_PRIORITY = 4000000
 
 
 class Batch:

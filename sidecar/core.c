@@ -320,6 +320,11 @@ static void on_doubt(void *user, enum follow_doubt doubt)
 		if (address_mode(core))
 			steering_allow(core->steering, false, "events were missed");
 		break;
+	case FOLLOW_DOUBT_ASKED:
+		/* Events wait meanwhile, and charon may take long: an address may change hands. */
+		if (address_mode(core))
+			steering_allow(core->steering, false, "a snapshot is being fetched");
+		break;
 	}
 }
 

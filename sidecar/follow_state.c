@@ -44,12 +44,6 @@ static void begin_snapshot(struct follow_state *state)
 	ask_page(state);
 }
 
-void follow_state_resync(struct follow_state *state)
-{
-	if (state->contact)
-		begin_snapshot(state);
-}
-
 static void note_doubt(struct follow_state *state, enum follow_doubt doubt)
 {
 	if (!state->doubt_us)
@@ -63,6 +57,12 @@ static void doubt(struct follow_state *state, enum follow_doubt doubt)
 	note_doubt(state, doubt);
 	if (doubt != FOLLOW_DOUBT_LOST)
 		begin_snapshot(state);
+}
+
+void follow_state_resync(struct follow_state *state)
+{
+	if (state->contact)
+		doubt(state, FOLLOW_DOUBT_ASKED);
 }
 
 /* What could not be read may have been anything, so it counts as missed. */

@@ -30,6 +30,7 @@
 
 enum follow_doubt {
 	FOLLOW_DOUBT_GAP,   /* events were missed; the same charon */
+	FOLLOW_DOUBT_ASKED, /* a snapshot was asked for: until it is in, no events are read */
 	FOLLOW_DOUBT_EPOCH, /* charon was started anew: nothing known holds any more */
 	FOLLOW_DOUBT_LOST,  /* silent for lost_after */
 	FOLLOW_DOUBT_STALE, /* heard, but no snapshot could be had for lost_after */

@@ -324,6 +324,7 @@ static void test_resync_on_demand(void **state)
 	(void)state;
 	go_live();
 	follow_resync(t.follow);
+	assert_int_equal(seen.doubts[FOLLOW_DOUBT_ASKED], 1);
 	assert_true(reaches(&seen.ends, 2, true));
 	assert_int_equal(seen.doubts[FOLLOW_DOUBT_GAP], 0);
 }

@@ -166,6 +166,9 @@ class Operations:
         """Not while it starts: until it handles the signal, it would end."""
         if self.steerd_away() or not self.operator.status():
             return False
+        now = time.time_ns()
+        self.faults.begin(STEERD, now)
+        self.faults.end(STEERD, now + self.world.start_allowance)
         return self.world.steer.process.signal(signal.SIGHUP)
 
     def resync(self, _):

@@ -27,7 +27,11 @@ def victim(hunt):
 
 
 def plant(hunt):
-    """Returns the number of the tenant that passes, until the judge has seen it."""
+    """Returns the number of the tenant that passes, until the judge has seen it.
+
+    Everything was in order just before, so nobody has a window to pass in: without this the judge
+    may take the tenant for somebody who has had an exempt one's address for a moment."""
+    windows, hunt.judge.windows = hunt.judge.windows, None
     member = victim(hunt)
     name, value = element(hunt, member)
     hunt.note(f"planted: {name} {value}")
@@ -37,4 +41,5 @@ def plant(hunt):
     while not hunt.judge.leaks and time.monotonic() < end:
         hunt.watch(0.05)
     hunt.operations.thaw_steerd(None)
+    hunt.judge.windows = windows
     return member.number

@@ -410,6 +410,7 @@ static int do_grant(void *user, const struct control_caller *caller, yajl_val re
 	if (r < 0)
 		return r;
 	snprintf(exception.granted_by, sizeof(exception.granted_by), "%s", caller->name);
+	core_expire(&daemon->core);
 	r = exceptions_grant(daemon->core.exceptions, &exception, &why);
 	if (r < 0) {
 		snprintf(error, CONTROL_ERROR_MAX, "%s: %s", exception.tenant, why);

@@ -16,8 +16,11 @@
 #define RENEWALS_PER_LEASE 6
 /* A store that refused is tried again after so many ticks. */
 #define SETTLE_TICKS 20
-/* Child SAs to look at in one go when a snapshot has ended: 3 ms if all of them are gone. */
+/* Child SAs to look at in one go when a snapshot has ended: 3 ms if all of them are gone. (A
+ * simulation with a few dozen says fewer.) */
+#ifndef SWEEP_STEP
 #define SWEEP_STEP 1000
+#endif
 /*
  * A tenant that left may be about to come back: reauthentication breaks a tunnel before it makes
  * the next one. Its flows go on if their conntrack entries are still there then.
@@ -413,6 +416,12 @@ uint64_t core_tick_us(const struct settings *settings)
 	return (uint64_t)(ms < TICK_MIN_MS ? TICK_MIN_MS : ms) * 1000;
 }
 
+void core_expire(struct core *core)
+{
+	exceptions_expire(core->exceptions, clock_wall_us(), clock_monotonic_us(), on_expired,
+			  core);
+}
+
 /*
  * Stopped for longer than the lease: it has run out, and what charon said meanwhile waits unread. An
  * address may be another tenant's by now, so the lease comes back with the next tick, not with this.
@@ -422,14 +431,13 @@ static bool was_stopped(struct core *core)
 	const int64_t now = clock_monotonic_us(), before = core->ticked_us;
 
 	core->ticked_us = now;
-	return before && now - before > core->settings->lease_ms * 1000;
+	return now - before > core->settings->lease_ms * 1000;
 }
 
 void core_tick(struct core *core)
 {
 	/* First, because ends may have moved with the clock, which steering compares with. */
-	exceptions_expire(core->exceptions, clock_wall_us(), clock_monotonic_us(), on_expired,
-			  core);
+	core_expire(core);
 	steering_tick(core->steering, !was_stopped(core));
 	xfrm_tick(core->xfrm);
 	if (steering_flows_unchecked(core->steering))
@@ -473,6 +481,7 @@ int core_open(struct core *core, const struct settings *settings, core_rest rest
 	core->rest = rest;
 	core->rest_user = user;
 	core->unknown = true;
+	core->ticked_us = clock_monotonic_us();
 	strcpy(error, "no memory");
 	model_init(&core->model, settings->max_child_sas, &callbacks, core);
 	core->elements = elements_new();

@@ -68,7 +68,7 @@ struct core {
 	bool forget_all;
 	struct departed departed[CORE_DEPARTED_MAX]; /* a ring */
 	unsigned departed_first, departed_count;
-	int64_t ticked_us;        /* monotonic, 0: not yet */
+	int64_t ticked_us;        /* monotonic; of the last tick, or the start */
 	unsigned settle_wait;     /* ticks until the store is tried again */
 	const char *plan_problem; /* why nobody is exempt, though all else is well */
 };
@@ -93,6 +93,10 @@ int core_reload(struct core *core, const struct settings *settings, char error[R
 /* Call every core_tick_us(): renew the lease, look after the kernel, end what has expired. */
 void core_tick(struct core *core);
 uint64_t core_tick_us(const struct settings *settings);
+
+/* End what has expired, and follow the clock. Also before a grant: what is granted after the clock was
+ * set is by the new time, and not to be moved with what was there before. */
+void core_expire(struct core *core);
 
 /* After the model or the exceptions changed, bring the kernel up to date and tell
  * the operators. When it returns, every withdrawal is in the kernel; grants may follow in the next

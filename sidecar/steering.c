@@ -341,7 +341,11 @@ void steering_allow(struct steering *steering, bool allow, const char *reason)
 {
 	steering->allowed = allow;
 	steering->reason = allow ? NULL : reason;
-	if (steering->skeleton || steering->leased)
+	/* A tick gives the lease when the elements have been read. */
+	if (allow && steering->unread)
+		return;
+	/* A table that was taken over may have its former owner's lease, though none is ours. */
+	if (steering->skeleton || steering->leased || (!allow && steering->mode != STEERING_AUTO))
 		note_result(steering, renew(steering, allow && steering->skeleton), "the lease");
 }
 

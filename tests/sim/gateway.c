@@ -35,6 +35,7 @@ struct peer {
 	uint32_t ike_id;
 	int tenant;
 	uint16_t port;
+	uint8_t outer; /* last octet of its address */
 	struct address_range ranges[TRUTH_RANGES];
 	unsigned range_count;
 	uint32_t addresses; /* bits of the pool */
@@ -274,13 +275,14 @@ static void release_addresses(struct sim *sim, struct peer *peer)
  * The kernel gives each SPI once for a destination; a gateway with two addresses can have it twice.
  * (Not where steerd may be at its limit: it cannot see a twin among those it refused to keep.)
  */
-static uint32_t draw_spi(struct sim *sim, bool *ret_twin)
+static uint32_t draw_spi(struct sim *sim, int tenant, bool *ret_twin)
 {
 	const bool may = sim->faults.reuse_addresses && sim->settings.max_child_sas > CHILDREN;
 	const struct truth_sa *twin = sim_chance(sim, may ? 20 : 0) ? truth_any(sim) : NULL;
 	uint32_t spi;
 
-	*ret_twin = twin && !twin->left;
+	*ret_twin = twin && twin->tenant != tenant && !twin->twin &&
+		    (!twin->left || sim->settings.verify_sa);
 	if (*ret_twin)
 		return twin->spi;
 	do {
@@ -301,6 +303,7 @@ static struct publisher_child describe(const struct gateway *gateway, const stru
 							    ? NULL
 							    : truth_tenant((unsigned)peer->tenant),
 					  .range_count = peer->range_count,
+					  .remote_host = peer->outer,
 					  .remote_port = peer->port };
 
 	for (unsigned i = 0; i < peer->range_count; i++) {
@@ -397,6 +400,9 @@ static void install(struct sim *sim, uint64_t arg)
 		return;
 	peer = &sim->gateway->peers[child->peer];
 	sa.spi = child->spi_in;
+	sa.twin_of = child->twin;
+	sa.peer = peer->outer;
+	sa.reqid = child->reqid;
 	sa.tenant = peer->tenant;
 	sa.range_count = peer->range_count;
 	memcpy(sa.ranges, peer->ranges, sizeof(sa.ranges));
@@ -419,7 +425,7 @@ static void make_child(struct sim *sim, unsigned peer, const struct child *repla
 	*child = (struct child){ .state = CHILD_INSTALLING,
 				 .child_id = gateway->next_child++,
 				 .peer = peer };
-	child->spi_in = draw_spi(sim, &child->twin);
+	child->spi_in = draw_spi(sim, gateway->peers[peer].tenant, &child->twin);
 	child->reqid = replaces ? replaces->reqid : gateway->next_reqid++;
 	child->replaces = replaces ? replaces->child_id : 0;
 	child->replaces_spi = replaces ? replaces->spi_in : 0;
@@ -441,7 +447,8 @@ void gateway_connect(struct sim *sim)
 	*peer = (struct peer){ .used = true,
 			       .ike_id = gateway->next_ike++,
 			       .tenant = (int)sim_below(sim, SIM_TENANTS + 1) - 1,
-			       .port = 4500 };
+			       .port = 4500,
+			       .outer = (uint8_t)(10 + sim_below(sim, 40)) };
 	if (sim->faults.reuse_addresses && !sim_below(sim, 12))
 		overlap_address(sim, peer);
 	else
@@ -558,14 +565,30 @@ void gateway_rekey_ike(struct sim *sim)
 	update_family(sim, peer, old);
 }
 
+static void move_sa(struct sim *sim, uint64_t arg)
+{
+	struct child *child = find_child(sim->gateway, (uint32_t)arg);
+
+	if (is_of_this_life(sim->gateway, arg) && child &&
+	    (child->state == CHILD_INSTALLED || child->state == CHILD_UP))
+		truth_move(sim, child->handle, sim->gateway->peers[child->peer].outer);
+}
+
+/* The hook comes first, then the kernel's SAs are changed, one by one. */
 void gateway_move(struct sim *sim)
 {
+	struct gateway *gateway = sim->gateway;
 	struct peer *peer = any_peer(sim);
 
 	if (!peer)
 		return;
 	peer->port = (uint16_t)(1024 + sim_below(sim, 60000));
+	peer->outer = (uint8_t)(10 + sim_below(sim, 40));
 	update_family(sim, peer, 0);
+	for (unsigned i = 0; i < CHILDREN; i++)
+		if (is_of_peer(gateway, &gateway->children[i], peer))
+			sim_after(sim, sim_delay(sim, 20, 5 * SIM_MS), move_sa, "charon: SA moves",
+				  in_this_life(gateway, gateway->children[i].child_id));
 }
 
 /* IKEv1: moved to another IKE_SA, which was authenticated anew. */

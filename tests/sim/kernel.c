@@ -9,6 +9,7 @@
 #include "nft.h"
 #include "route.h"
 #include "steerd.h"
+#include "wire.h"
 
 /* Of nft_internal.h, whose struct nft is the real one's. */
 bool nft_set_used(enum steering_mode mode, unsigned set);
@@ -50,6 +51,8 @@ struct kernel {
 	int64_t lease_until[SIM_PROFILES];
 	bool rules;
 	bool offload; /* a flowtable */
+	int64_t offload_at;
+	bool unread; /* the last dump failed */
 	struct kernel_flow flows[KERNEL_FLOWS];
 	struct forgetting orders[FORGET_MAX];
 	unsigned next_order;
@@ -389,6 +392,10 @@ int nft_apply(struct nft *nft, const struct element *removals, size_t removal_co
 		return r;
 	if (kernel->mode != nft->mode)
 		return -ENOENT;
+	/* With SPIs a repair may do so, of what is known by then; an address may have another owner. */
+	if (addition_count && kernel->mode == STEERING_ADDRESS && sim->gateway &&
+	    steerd_unknown(sim))
+		sim_fail(sim, "ELEMENTS: some are added before a snapshot was read to its end");
 	for (unsigned set = 0; set < SET_COUNT; set++)
 		for (unsigned p = 0; p < SIM_PROFILES; p++) {
 			collect_garbage(sim, &kernel->sets[set][p]);
@@ -410,6 +417,26 @@ int nft_apply(struct nft *nft, const struct element *removals, size_t removal_co
 	return r;
 }
 
+/* What a steerd has to have done before it may let anything pass. */
+static void judge_lease(struct sim *sim, enum steering_mode mode)
+{
+	const struct kernel *kernel = sim->kernel;
+	const int64_t lease_us = sim->settings.lease_ms * 1000, unread_us = wire_oldest_us(sim);
+
+	if (steerd_doubtful(sim))
+		sim_fail(sim, "LEASE: it is given although steerd does not know what holds");
+	if (kernel->unread)
+		sim_fail(sim, "LEASE: it is given although the elements could not be read");
+	if (kernel->offload && !sim->faults.torn && sim->mono_us - kernel->offload_at > SIM_S &&
+	    sim->mono_us - steerd_went_on_at(sim) > SIM_S)
+		sim_fail(sim, "LEASE: it is given although a flowtable takes flows off the rules");
+	if (mode == STEERING_ADDRESS && unread_us > lease_us &&
+	    steerd_snapshot_at(sim) < sim->mono_us - unread_us &&
+	    sim->mono_us - steerd_went_on_at(sim) > SIM_S)
+		sim_fail(sim, "LEASE: it is given although charon's word of %.3f s ago is unread",
+			 (double)unread_us / 1e6);
+}
+
 int nft_renew(struct nft *nft, uint32_t enabled)
 {
 	struct sim *sim = sim_now();
@@ -419,6 +446,8 @@ int nft_renew(struct nft *nft, uint32_t enabled)
 		return r;
 	if (sim->kernel->mode == STEERING_AUTO)
 		return -ENOENT;
+	if (enabled && sim->gateway)
+		judge_lease(sim, nft->mode);
 	for (unsigned p = 0; p < SIM_PROFILES; p++)
 		sim->kernel->lease_until[p] =
 			enabled >> p & 1 ? sim->mono_us + nft->settings->lease_ms * 1000 : 0;
@@ -438,7 +467,7 @@ static struct element to_element(const struct sim *sim, const struct kernel_elem
 	return element;
 }
 
-int nft_each_element(struct nft *nft, void (*each)(const struct element *, void *), void *user)
+static int each_element(struct nft *nft, void (*each)(const struct element *, void *), void *user)
 {
 	struct sim *sim = sim_now();
 	int r = enter(sim);
@@ -460,6 +489,14 @@ int nft_each_element(struct nft *nft, void (*each)(const struct element *, void 
 				each(&element, user);
 			}
 		}
+	return r;
+}
+
+int nft_each_element(struct nft *nft, void (*each)(const struct element *, void *), void *user)
+{
+	int r = each_element(nft, each, user);
+
+	sim_now()->kernel->unread = r < 0;
 	return r;
 }
 
@@ -731,6 +768,7 @@ void kernel_tamper(struct sim *sim, const struct element_key *key)
 		kernel->generation--;
 	} else if (what == 5) {
 		kernel->offload = !kernel->offload;
+		kernel->offload_at = sim->mono_us;
 	}
 }
 
@@ -738,4 +776,17 @@ void kernel_calm(struct sim *sim)
 {
 	sim->kernel->offload = false;
 	sim->kernel->generation++;
+}
+
+void kernel_expect_no_lease(struct sim *sim)
+{
+	for (unsigned p = 0; p < SIM_PROFILES; p++)
+		if (sim->kernel->lease_until[p] > sim->mono_us &&
+		    sim->mono_us - sim->kernel->refused_at > SIM_S && steerd_running(sim))
+			sim_fail(sim, "LEASE: it goes on although steerd does not know what holds");
+}
+
+void kernel_new_owner(struct sim *sim)
+{
+	sim->kernel->unread = false;
 }

@@ -50,6 +50,12 @@ size_t kernel_elements(struct sim *sim);
 /* A stranger does something to nf_tables or to our rules; key may serve as an element of his. */
 void kernel_tamper(struct sim *sim, const struct element_key *key);
 
+/* Unless the kernel has just refused to end it, there is no lease now. */
+void kernel_expect_no_lease(struct sim *sim);
+
+/* Another steerd: what the former one could not read is none of its business. */
+void kernel_new_owner(struct sim *sim);
+
 /* The strangers tidy up what steerd cannot. */
 void kernel_calm(struct sim *sim);
 

@@ -171,6 +171,14 @@ static bool check_replay(const struct options *options)
 	return true;
 }
 
+static void print_failure(uint64_t seed, unsigned steps)
+{
+	static struct sim sim;
+
+	sim_play(seed, steps, SIM_MUTE, &sim);
+	printf("# seed %" PRIu64 ": %s\n", seed, sim.why);
+}
+
 static bool print_ways(void)
 {
 	unsigned ways, same;
@@ -211,7 +219,7 @@ static int run(const struct options *options)
 	printf("%s 2 - %" PRIu64 " seeds of %u steps, trace %016" PRIx64 "\n",
 	       told && !sum.failed ? "ok" : "not ok", options->seeds, options->steps, sum.hash);
 	if (sum.failed)
-		printf("# seed %" PRIu64 " failed\n", sum.failed_seed);
+		print_failure(sum.failed_seed, options->steps);
 	same = check_rules() && same;
 	return told && same && !sum.failed ? EXIT_SUCCESS : EXIT_FAILURE;
 }

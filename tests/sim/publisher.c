@@ -85,7 +85,7 @@ static tenant_tag_sa_t *make_sa(const struct publisher_child *child)
 	sa->spi_out = child->spi_out;
 	sa->mode = MODE_TUNNEL;
 	sa->child = strdup("net");
-	remote = host_create_from_chunk(AF_INET, chunk_from_chars(192, 0, 2, 7),
+	remote = host_create_from_chunk(AF_INET, chunk_from_chars(192, 0, 2, child->remote_host),
 									child->remote_port);
 	tenant_tag_sa_set_remote(sa, remote);
 	remote->destroy(remote);

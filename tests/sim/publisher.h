@@ -25,6 +25,7 @@ struct publisher_child {
 		uint8_t lo[16], hi[16];
 	} ranges[PUBLISHER_RANGES];
 	unsigned range_count;
+	uint8_t remote_host; /* last octet */
 	uint16_t remote_port;
 };
 

@@ -210,7 +210,7 @@ void sim_settings(struct sim *sim)
 	s->pinning = sim_below(sim, 5) != 0;
 	s->mark_mask = 0x0f000000;
 	s->rule_priority = 5200;
-	s->verify_sa = false;
+	s->verify_sa = sim_below(sim, 2);
 	s->max_child_sas = sim_below(sim, 20) ? 64 : 12;
 	strcpy(s->nft_table, "tenant-steer");
 	strcpy(s->interface, "ipsec0");
@@ -239,12 +239,15 @@ static void choose_faults(struct sim *sim)
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		*all[i] = sim_below(sim, 3) ? 0 : sim_below(sim, 5 + 40 * scale);
+	/* A kernel that refuses nearly everything. */
+	if (!sim_below(sim, 30))
+		f->refuse = 900;
 	f->crash_charon = sim_below(sim, 2) ? 0 : sim_below(sim, 20);
 	f->crash_steerd = sim_below(sim, 2) ? 0 : sim_below(sim, 40);
 	f->freeze = sim_below(sim, 2) ? 0 : sim_below(sim, 40);
 	f->foreign = sim_below(sim, 2) ? 0 : sim_below(sim, 40);
 	f->jump = sim_below(sim, 4) ? 0 : sim_below(sim, 20);
-	f->reload = sim_below(sim, 4) ? 0 : sim_below(sim, 10);
+	f->reload = sim_below(sim, 2) ? 0 : sim_below(sim, 40);
 	f->reuse_addresses = sim_below(sim, 2);
 }
 

@@ -15,6 +15,7 @@
 #include "log.h"
 #include "truth.h"
 #include "wire.h"
+#include "xfrm.h"
 
 #define ANSWER_MAX 16384
 /* A subscriber that finds no publisher tries again this often. */
@@ -28,8 +29,10 @@ struct steerd {
 	int64_t busy_until, went_on_at;
 	unsigned kill_in, stop_in; /* calls; 0: not */
 	int64_t stop_us;
-	bool waking, rest;
-	unsigned budget; /* events in a turn */
+	bool waking, rest, notified;
+	bool doubtful, unknown;
+	int64_t snapshot_at; /* when one was last read */
+	unsigned budget;     /* events in a turn */
 	uint64_t told[SIM_TENANTS];
 	struct event_decoded decoded;
 };
@@ -142,6 +145,9 @@ static bool begin(struct sim *sim, uint64_t boot, sim_run run, const char *name)
 static void end(struct sim *sim)
 {
 	sim->steerd->busy = false;
+	if (!sim->steerd->dead && sim->steerd->daemon->core.snapshot == SNAPSHOT_READ &&
+	    !sim->steerd->rest)
+		sim_fail(sim, "REST: a snapshot is to be gone through, but not with the next turn");
 	if (sim->steerd->dead)
 		destroy(sim);
 }
@@ -257,6 +263,28 @@ void steerd_wake(struct sim *sim)
 	sim_after(sim, sim_delay(sim, 5, 500), turn, "steerd: turn", steerd->boot);
 }
 
+/* As on_xfrm() of daemon.c. */
+static void look_at_sas(struct sim *sim, uint64_t boot)
+{
+	if (!begin(sim, boot, look_at_sas, "steerd: SAs changed"))
+		return;
+	sim->steerd->notified = false;
+	if (sim->steerd->daemon->core.xfrm) {
+		xfrm_dispatch(sim->steerd->daemon->core.xfrm);
+		core_settle(&sim->steerd->daemon->core);
+	}
+	end(sim);
+}
+
+void steerd_notify(struct sim *sim)
+{
+	if (!steerd_running(sim) || sim->steerd->notified)
+		return;
+	sim->steerd->notified = true;
+	sim_after(sim, sim_delay(sim, 5, 500), look_at_sas, "steerd: SAs changed",
+		  sim->steerd->boot);
+}
+
 static void take_rest(struct sim *sim, uint64_t boot)
 {
 	if (!begin(sim, boot, take_rest, "steerd: rest of a flush"))
@@ -304,13 +332,76 @@ static void subscribe(struct sim *sim, uint64_t boot)
 		wire_subscribe(sim, true);
 }
 
+/*
+ * What the follower says goes to the core as it is, and is noted on the way: from a start on, and from a
+ * doubt on in which everything may be otherwise, no lease may be given before a snapshot was read.
+ */
+static void on_event(void *user, const struct event *ev)
+{
+	core_follow_callbacks.event(user, ev);
+}
+
+static void on_doubt(void *user, enum follow_doubt doubt)
+{
+	struct steerd *steerd = sim_now()->steerd;
+	const enum steering_mode mode = steering_mode(steerd->daemon->core.steering);
+	const bool grave = doubt != FOLLOW_DOUBT_GAP || mode == STEERING_ADDRESS;
+
+	steerd->doubtful = steerd->doubtful || grave;
+	core_follow_callbacks.doubt(user, doubt);
+	/* Withdrawn before it returns, but for what a former steerd left, which runs out. */
+	if (grave && mode != STEERING_AUTO)
+		kernel_expect_no_lease(sim_now());
+}
+
+static void on_snapshot_begin(void *user, bool userspace_esp)
+{
+	core_follow_callbacks.snapshot_begin(user, userspace_esp);
+}
+
+static void on_snapshot_record(void *user, const struct event *ev)
+{
+	core_follow_callbacks.snapshot_record(user, ev);
+}
+
+static void on_snapshot_end(void *user)
+{
+	sim_now()->steerd->doubtful = sim_now()->steerd->unknown = false;
+	sim_now()->steerd->snapshot_at = sim_now()->mono_us;
+	core_follow_callbacks.snapshot_end(user);
+}
+
+static const struct follow_callbacks callbacks = {
+	.event = on_event,
+	.doubt = on_doubt,
+	.snapshot_begin = on_snapshot_begin,
+	.snapshot_record = on_snapshot_record,
+	.snapshot_end = on_snapshot_end,
+};
+
+bool steerd_doubtful(const struct sim *sim)
+{
+	return sim->steerd->doubtful;
+}
+
+int64_t steerd_snapshot_at(const struct sim *sim)
+{
+	return sim->steerd->snapshot_at;
+}
+
+bool steerd_unknown(const struct sim *sim)
+{
+	return sim->steerd->unknown;
+}
+
 static void start_following(struct sim *sim)
 {
 	struct steerd *steerd = sim->steerd;
 
 	wire_subscribe(sim, false);
 	steerd->waking = false;
-	follow_state_init(&steerd->follow, sim->settings.lost_after_ms, &core_follow_callbacks,
+	steerd->doubtful = steerd->unknown = true;
+	follow_state_init(&steerd->follow, sim->settings.lost_after_ms, &callbacks,
 			  &steerd->daemon->core, &transport, sim);
 	sim_after(sim, sim_delay(sim, SIM_MS, RECONNECT_US), subscribe, "steerd: subscribe",
 		  steerd->boot);
@@ -327,12 +418,13 @@ void steerd_start(struct sim *sim)
 	if (!steerd->daemon)
 		abort();
 	steerd->boot++;
-	steerd->rest = false;
+	steerd->rest = steerd->notified = false;
 	steerd->busy_until = 0;
 	memset(steerd->told, 0, sizeof(steerd->told));
 	steerd->daemon->settings = &sim->settings;
 	steerd->daemon->core.stream = calloc(1, sizeof(struct stream));
 	truth_forget_revocations(sim);
+	kernel_new_owner(sim);
 	if (core_open(&steerd->daemon->core, &sim->settings, note_rest, sim, error) < 0)
 		abort();
 	start_following(sim);
@@ -364,7 +456,7 @@ void steerd_stop_at(struct sim *sim, unsigned calls, int64_t us)
 void steerd_stop(struct sim *sim, int64_t us)
 {
 	sim->stats.freezes++;
-	if (!sim->steerd->busy)
+	if (!sim->steerd->busy && sim->steerd->busy_until < sim->mono_us + us)
 		sim->steerd->busy_until = sim->mono_us + us;
 }
 
@@ -449,7 +541,9 @@ void steerd_grant(struct sim *sim, unsigned tenant, unsigned profile, int64_t se
 
 void steerd_revoke(struct sim *sim, unsigned tenant)
 {
+	const int64_t asked = sim->mono_us;
 	char request[256], answer[ANSWER_MAX];
+	bool refused;
 	int r;
 
 	if (!listens(sim))
@@ -458,8 +552,11 @@ void steerd_revoke(struct sim *sim, unsigned tenant)
 		 truth_tenant(tenant));
 	r = ask(sim, "revoke", request, answer);
 	sim_note(sim, "  revoke %s: %d", truth_tenant(tenant), r);
+	refused = r == 0 && strstr(answer, "The kernel refused");
+	if (refused && !sim->steerd->dead && kernel_refused_at(sim) < asked)
+		sim_fail(sim, "REVOKE: it is said to be refused, but the kernel was not asked");
 	if (r == 0 && !sim->steerd->dead)
-		truth_revoked(sim, tenant, strstr(answer, "The kernel refused") ? -1 : 0);
+		truth_revoked(sim, tenant, refused ? -1 : 0);
 	end(sim);
 }
 

@@ -27,11 +27,19 @@ uint64_t steerd_boot(const struct sim *sim);
 
 /* Something has arrived. */
 void steerd_wake(struct sim *sim);
+/* The kernel has something to say about its SAs. */
+void steerd_notify(struct sim *sim);
 /* steerd calls the kernel; whatever else happens meanwhile, happens. False: it is no more. */
 bool steerd_call(struct sim *sim);
 
 /* When a call that had been stopped or slow last went on. */
 int64_t steerd_went_on_at(const struct sim *sim);
+
+/* Has no snapshot been read since a doubt, or since the start? */
+bool steerd_doubtful(const struct sim *sim);
+bool steerd_unknown(const struct sim *sim);
+/* When one was last read to its end. */
+int64_t steerd_snapshot_at(const struct sim *sim);
 
 /* What an operator asks. */
 void steerd_grant(struct sim *sim, unsigned tenant, unsigned profile, int64_t seconds);

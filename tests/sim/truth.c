@@ -10,11 +10,13 @@
 #include "kernel.h"
 #include "packets.h"
 #include "plan.h"
+#include "sas.h"
 #include "steerd.h"
 
 /* Silence is noticed after lost_after, then the lease runs out; and a turn of the loop. */
 #define OWNER_MAX_US (3 * SIM_S + 3 * SIM_S + SIM_S)
-/* A renewal that was stopped on its way is made when steerd goes on; then it reads what waits. */
+/* A renewal that was stopped on its way is made when steerd goes on; then it reads what waits, or, if it
+ * is started anew just then, a snapshot, for which there is a lease's time. */
 #define TURN_MAX_US (50 * SIM_MS)
 /* After these, one lease, and the tick that ends an exception. */
 #define LEASE_MAX_US (3 * SIM_S + 600 * SIM_MS)
@@ -76,6 +78,7 @@ unsigned truth_add(struct sim *sim, const struct truth_sa *sa)
 	for (unsigned i = 0; i < TRUTH_SAS; i++)
 		if (i != handle && sas[i].live && sas[i].spi == sa->spi)
 			sas[handle].twin = sas[i].twin = true;
+	sas_changed(sim, &sas[handle], true);
 	return handle;
 }
 
@@ -84,16 +87,40 @@ void truth_leave(struct sim *sim, unsigned handle)
 	sim->truth->sas[handle].since = sim->mono_us;
 }
 
+static void end_sa(struct sim *sim, struct truth_sa *sa)
+{
+	if (sa->live)
+		sas_changed(sim, sa, false);
+	sa->live = false;
+}
+
 void truth_remove(struct sim *sim, unsigned handle)
 {
-	sim->truth->sas[handle].live = false;
+	end_sa(sim, &sim->truth->sas[handle]);
+}
+
+void truth_move(struct sim *sim, unsigned handle, uint8_t peer)
+{
+	struct truth_sa *sa = &sim->truth->sas[handle];
+
+	sas_changed(sim, sa, false);
+	sa->peer = peer;
+	sas_changed(sim, sa, true);
+}
+
+void truth_each_live(struct sim *sim, void (*each)(void *, const struct truth_sa *), void *user)
+{
+	for (unsigned i = 0; i < TRUTH_SAS; i++)
+		if (sim->truth->sas[i].live)
+			each(user, &sim->truth->sas[i]);
 }
 
 void truth_orphan(struct sim *sim, bool stay)
 {
 	for (unsigned i = 0; i < TRUTH_SAS; i++) {
 		sim->truth->sas[i].left = true;
-		sim->truth->sas[i].live = sim->truth->sas[i].live && stay && sim_below(sim, 3);
+		if (!stay || !sim_below(sim, 3))
+			end_sa(sim, &sim->truth->sas[i]);
 	}
 }
 
@@ -101,7 +128,7 @@ void truth_lose_orphan(struct sim *sim)
 {
 	for (unsigned i = 0; i < TRUTH_SAS; i++)
 		if (sim->truth->sas[i].left && !sim_below(sim, 3))
-			sim->truth->sas[i].live = false;
+			end_sa(sim, &sim->truth->sas[i]);
 }
 
 bool truth_spi_used(struct sim *sim, uint32_t spi)
@@ -254,6 +281,7 @@ static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile, 
 {
 	const int64_t tampered = kernel_tampered_at(sim);
 	const int64_t age = sim->mono_us - sa->since;
+	const int64_t went_on = sim->mono_us - steerd_went_on_at(sim);
 
 	if (tampered && sim->mono_us - tampered <= STRANGER_MAX_US) {
 		note_window(sim, WINDOW_STRANGER, sim->mono_us - tampered);
@@ -262,8 +290,9 @@ static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile, 
 	if (sa->tenant >= 0 && ends_late(sim, &sim->truth->slots[sa->tenant][profile]))
 		return;
 	/* In address mode an address may have been anybody's; an SPI only that of a live twin. */
-	if ((sa->twin || kernel_mode(sim) == STEERING_ADDRESS) &&
-	    (age <= OWNER_MAX_US || sim->mono_us - steerd_went_on_at(sim) <= TURN_MAX_US)) {
+	if ((sa->twin || gateway_userspace(sim)) &&
+	    (age <= OWNER_MAX_US ||
+	     went_on <= (steerd_unknown(sim) ? LEASE_MAX_US : TURN_MAX_US))) {
 		note_window(sim, WINDOW_OWNER, age);
 		return;
 	}
@@ -277,9 +306,9 @@ static void fill_source(struct sim *sim, const struct truth_sa *sa, struct packe
 	const struct address_range *range =
 		&sa->ranges[sa->range_count > 1 ? sim->truth->round & 1 : 0];
 
-	packet->spi = kernel_mode(sim) == STEERING_ADDRESS ? 0 : sa->spi;
+	packet->spi = gateway_userspace(sim) ? 0 : sa->spi;
 	packet->reqid = packet->spi ? 1 : 0;
-	packet->from_tunnel = kernel_mode(sim) == STEERING_ADDRESS;
+	packet->from_tunnel = gateway_userspace(sim);
 	packet->family = range->family;
 	memcpy(packet->source, range->hi, sizeof(packet->source));
 }
@@ -491,8 +520,15 @@ static bool find_group(const struct live *live, const struct truth_sa *sa,
 	return alone;
 }
 
-static bool has_twin(const struct live *live, const struct truth_sa *sa)
+/* If steerd looks at the kernel's SAs, one that a former charon has left counts as well. */
+static bool has_twin(struct sim *sim, const struct truth_sa *sa)
 {
+	const struct live *live = sim->truth->live;
+
+	for (unsigned i = 0; sim->settings.verify_sa && i < TRUTH_SAS; i++)
+		if (sim->truth->sas[i].live && sim->truth->sas[i].left &&
+		    sim->truth->sas[i].spi == sa->spi)
+			return true;
 	for (unsigned i = 0; i < live->count; i++)
 		if (live->sas[i].spi == sa->spi && live->sas[i].tenant != sa->tenant)
 			return true;
@@ -537,7 +573,7 @@ static bool expect_spi(struct sim *sim, const struct truth_sa *sa, unsigned prof
 {
 	const struct element_key key = plan_sa_key(profile, sa->spi);
 
-	if (has_twin(sim->truth->live, sa))
+	if (has_twin(sim, sa))
 		return false;
 	want(sim, &key);
 	check_passes(sim, sa, 0, profile);
@@ -565,7 +601,7 @@ static void check_one(struct sim *sim, const struct truth_sa *sa)
 	for (unsigned p = 0; p < SIM_PROFILES; p++) {
 		if (!truth_exempt(sim, sa->tenant, p))
 			continue;
-		if (kernel_mode(sim) == STEERING_SA) {
+		if (!gateway_userspace(sim)) {
 			steered |= expect_spi(sim, sa, p);
 			continue;
 		}

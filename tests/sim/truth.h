@@ -36,9 +36,12 @@ enum truth_window {
 };
 
 struct truth_sa {
-	bool live; /* the kernel decrypts its packets */
-	bool left; /* by a charon that is no more */
-	bool twin; /* another SA has, or had, the SPI at another local address */
+	bool live;    /* the kernel decrypts its packets */
+	bool left;    /* by a charon that is no more */
+	bool twin;    /* another SA has, or had, the SPI at another local address */
+	bool twin_of; /* and this one is at that other address */
+	uint8_t peer; /* last octet of the peer's outer address */
+	uint32_t reqid;
 	uint32_t spi;
 	int tenant; /* -1: unidentified */
 	struct address_range ranges[TRUTH_RANGES];
@@ -56,6 +59,9 @@ void truth_leave(struct sim *sim, unsigned handle);
 void truth_remove(struct sim *sim, unsigned handle);
 /* charon died: with ESP in the kernel the SAs stay, with its own they are gone. */
 void truth_orphan(struct sim *sim, bool stay);
+/* The peer has moved: for a moment the kernel has no such SA, then it has one with another source. */
+void truth_move(struct sim *sim, unsigned handle, uint8_t peer);
+void truth_each_live(struct sim *sim, void (*each)(void *, const struct truth_sa *), void *user);
 bool truth_spi_used(struct sim *sim, uint32_t spi);
 /* A live SA at random, or NULL. */
 const struct truth_sa *truth_any(struct sim *sim);

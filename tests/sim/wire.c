@@ -177,6 +177,13 @@ bool wire_waiting(const struct sim *sim)
 	return wire->count && wire->queue[wire->head].at <= sim->mono_us;
 }
 
+int64_t wire_oldest_us(const struct sim *sim)
+{
+	const struct wire *wire = sim->wire;
+
+	return wire_waiting(sim) ? sim->mono_us - wire->queue[wire->head].at : 0;
+}
+
 bool wire_receive(struct sim *sim, struct wire_text *ret_text)
 {
 	struct wire *wire = sim->wire;

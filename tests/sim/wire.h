@@ -36,6 +36,8 @@ void wire_publish(struct sim *sim, const char *text, size_t len);
 /* The next event that has arrived; the caller frees text. False: none. */
 bool wire_receive(struct sim *sim, struct wire_text *ret_text);
 bool wire_waiting(const struct sim *sim);
+/* How long the first of those has been waiting; 0: none is. */
+int64_t wire_oldest_us(const struct sim *sim);
 
 /* Questions and answers. connection 0: none. */
 uint64_t wire_connect(struct sim *sim);

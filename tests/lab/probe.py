@@ -14,6 +14,18 @@ import time
 
 
 def connect(args, port, kind=socket.SOCK_STREAM):
+    """Linux 6.1 may say EEXIST to what goes by IPComp, for a moment after the SA was made."""
+    end = time.monotonic() + args.timeout
+    while True:
+        try:
+            return connect_once(args, port, kind)
+        except FileExistsError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.05)
+
+
+def connect_once(args, port, kind):
     family = socket.AF_INET6 if ":" in args.target else socket.AF_INET
     sock = socket.socket(family, kind)
     sock.settimeout(args.timeout)

@@ -4,11 +4,19 @@
 Appends one JSON line with the names of the tests that are to run, and one for each test that has
 run, at once: whoever counts sees what is missing after a crash. What a failed test has to say is
 printed when it fails, for the same reason.
+
+python3 -m lab.record FILE names the tests that failed and only because the lab could not do
+something in time (LabError): on an emulated machine that is worth a second try. A test that saw
+something wrong is not named.
 """
 
 import json
+import pathlib
+import sys
 
 import pytest
+
+from .system import LabError
 
 # The worst that a phase of a test says is what became of the test.
 ORDER = ("passed", "skipped", "failed")
@@ -40,6 +48,11 @@ class Recorder:
             self.terminal.section(title, sep="-")
             self.terminal.line(text)
 
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, call):
+        outcome = yield
+        outcome.get_result().in_time = not (call.excinfo and call.excinfo.errisinstance(LabError))
+
     def pytest_collectreport(self, report):
         """A file that cannot be read is a test that failed."""
         if report.failed:
@@ -57,7 +70,9 @@ class Recorder:
             self.print_failure(report, report.when)
         if report.when == "teardown":
             worst = max(phases, key=lambda phase: ORDER.index(phase.outcome))
-            self.write(test=report.nodeid, outcome=worst.outcome, reason=reason(worst),
+            late = any(phase.failed for phase in phases) and \
+                all(not phase.in_time for phase in phases if phase.failed)
+            self.write(test=report.nodeid, outcome=worst.outcome, reason=reason(worst), late=late,
                        seconds=round(sum(phase.duration for phase in phases), 2))
             del self.phases[report.nodeid]
 
@@ -71,3 +86,17 @@ class Recorder:
 def pytest_configure(config):
     terminal = config.pluginmanager.getplugin("terminalreporter")
     config.pluginmanager.register(Recorder(config.getoption("record"), terminal), "lab-recorder")
+
+
+def late(path):
+    """Of those that ran twice the second time counts."""
+    last = {}
+    for line in pathlib.Path(path).read_text().splitlines():
+        record = json.loads(line)
+        if "test" in record:
+            last[record["test"]] = record
+    return [name for name, record in last.items() if record.get("late")]
+
+
+if __name__ == "__main__":
+    print("\n".join(late(sys.argv[1])))

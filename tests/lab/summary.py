@@ -92,6 +92,9 @@ class Run:
             record = json.loads(line)
             self.planned.update(record.get("planned", ()))
             if "test" in record:
+                if self.tests.get(record["test"], {}).get("late"):
+                    print(f"{self.path}: {record['test']}: missed a deadline first, then "
+                          f"{record['outcome']}")
                 self.tests[record["test"]] = record
 
     def names(self, *outcomes):

@@ -16,10 +16,6 @@ bool nft_set_used(enum steering_mode mode, unsigned set);
 uint64_t nft_set_size(const struct settings *settings, unsigned set);
 
 #define ELEMENTS_MAX 192
-/* Requests to the cleaner under way; more than any run has at a time. */
-#define FORGET_MAX 256
-/* Ranges of exempt child SAs; more than any run has. */
-#define KEEP_MAX 128
 
 struct kernel_element {
 	uint8_t lo[16], hi[16];
@@ -32,17 +28,6 @@ struct kernel_set {
 	unsigned count;
 };
 
-struct keeping {
-	struct address_range range;
-	unsigned count;
-};
-
-struct forgetting {
-	uint64_t boot;
-	struct address_range range;
-	bool all;
-};
-
 struct kernel {
 	enum steering_mode mode; /* of the table that is there */
 	bool altered;            /* its rules are not ours any more */
@@ -52,12 +37,7 @@ struct kernel {
 	bool rules;
 	bool offload; /* a flowtable */
 	int64_t offload_at;
-	bool unread; /* the last dump failed */
-	struct kernel_flow flows[KERNEL_FLOWS];
-	struct forgetting orders[FORGET_MAX];
-	unsigned next_order;
-	struct keeping kept[KEEP_MAX];
-	unsigned kept_count;
+	bool unread; /* the last dump or transaction failed */
 	int64_t tampered_at, refused_at;
 };
 
@@ -70,10 +50,6 @@ struct nft {
 
 struct route {
 	int unused;
-};
-
-struct conntrack {
-	uint64_t boot;
 };
 
 struct kernel *kernel_new(struct sim *sim)
@@ -380,8 +356,8 @@ static int apply(struct sim *sim, const struct element *removals, size_t removal
 	return r;
 }
 
-int nft_apply(struct nft *nft, const struct element *removals, size_t removal_count,
-	      const struct element *additions, size_t addition_count)
+static int try_apply(struct nft *nft, const struct element *removals, size_t removal_count,
+		     const struct element *additions, size_t addition_count)
 {
 	static struct kernel_set before[SET_COUNT][SIM_PROFILES];
 	struct sim *sim = sim_now();
@@ -417,6 +393,16 @@ int nft_apply(struct nft *nft, const struct element *removals, size_t removal_co
 	return r;
 }
 
+/* One that fails may have been made: only reading tells. */
+int nft_apply(struct nft *nft, const struct element *removals, size_t removal_count,
+	      const struct element *additions, size_t addition_count)
+{
+	int r = try_apply(nft, removals, removal_count, additions, addition_count);
+
+	sim_now()->kernel->unread = r < 0;
+	return r;
+}
+
 /* What a steerd has to have done before it may let anything pass. */
 static void judge_lease(struct sim *sim, enum steering_mode mode)
 {
@@ -426,7 +412,7 @@ static void judge_lease(struct sim *sim, enum steering_mode mode)
 	if (steerd_doubtful(sim))
 		sim_fail(sim, "LEASE: it is given although steerd does not know what holds");
 	if (kernel->unread)
-		sim_fail(sim, "LEASE: it is given although the elements could not be read");
+		sim_fail(sim, "LEASE: it is given although what the elements are is not known");
 	if (kernel->offload && !sim->faults.torn && sim->mono_us - kernel->offload_at > SIM_S &&
 	    sim->mono_us - steerd_went_on_at(sim) > SIM_S)
 		sim_fail(sim, "LEASE: it is given although a flowtable takes flows off the rules");
@@ -596,140 +582,6 @@ bool route_rp_filter_problem(const struct settings *settings, char error[ROUTE_E
 	(void)settings;
 	(void)error;
 	return false;
-}
-
-static bool in_range(const struct kernel_flow *flow, const struct address_range *range)
-{
-	const unsigned len = flow->family == AF_INET ? 4 : 16;
-
-	return flow->family == range->family && memcmp(range->lo, flow->source, len) <= 0 &&
-	       memcmp(flow->source, range->hi, len) <= 0;
-}
-
-static bool is_kept(const struct kernel *kernel, const struct kernel_flow *flow)
-{
-	for (unsigned i = 0; i < kernel->kept_count; i++)
-		if (kernel->kept[i].count && in_range(flow, &kernel->kept[i].range))
-			return true;
-	return false;
-}
-
-/* The cleaner is a thread of steerd's: it takes its time, and dies with it. */
-static void forget(struct sim *sim, uint64_t arg)
-{
-	const struct forgetting *order = &sim->kernel->orders[arg];
-
-	for (unsigned i = 0; steerd_boot(sim) == order->boot && i < KERNEL_FLOWS; i++) {
-		struct kernel_flow *flow = &sim->kernel->flows[i];
-
-		if (flow->used && flow->mark & sim->settings.mark_mask &&
-		    !is_kept(sim->kernel, flow) && (order->all || in_range(flow, &order->range)))
-			flow->used = false;
-	}
-}
-
-void conntrack_forget(struct conntrack *conntrack, const struct address_range *range)
-{
-	struct sim *sim = sim_now();
-	unsigned slot = sim->kernel->next_order++ % FORGET_MAX;
-	struct forgetting *order = &sim->kernel->orders[slot];
-
-	if (!steerd_call(sim))
-		return;
-	*order = (struct forgetting){ .boot = conntrack->boot, .all = !range };
-	if (range)
-		order->range = *range;
-	sim_after(sim, sim_delay(sim, 100, 100 * SIM_MS), forget, "conntrack: forget flows", slot);
-}
-
-void conntrack_keep(struct conntrack *conntrack, const struct address_range *range, bool keep)
-{
-	struct kernel *kernel = sim_now()->kernel;
-	unsigned i = 0;
-
-	(void)conntrack;
-	while (i < kernel->kept_count && memcmp(&kernel->kept[i].range, range, sizeof(*range)))
-		i++;
-	if (i == kernel->kept_count && i < KEEP_MAX)
-		kernel->kept[kernel->kept_count++] = (struct keeping){ .range = *range };
-	if (i == KEEP_MAX || (!keep && !kernel->kept[i].count))
-		sim_fail(sim_now(), "CONNTRACK: a range is let go that was not kept");
-	else
-		kernel->kept[i].count += keep ? 1 : -1;
-}
-
-struct conntrack_counters conntrack_counters(struct conntrack *conntrack)
-{
-	(void)conntrack;
-	return (struct conntrack_counters){ 0 };
-}
-
-int conntrack_start(uint32_t mark_mask, struct conntrack **ret_conntrack)
-{
-	(void)mark_mask;
-	*ret_conntrack = calloc(1, sizeof(**ret_conntrack));
-	if (!*ret_conntrack)
-		return -ENOMEM;
-	(*ret_conntrack)->boot = steerd_boot(sim_now());
-	sim_now()->kernel->kept_count = 0;
-	return 0;
-}
-
-void conntrack_stop(struct conntrack *conntrack)
-{
-	free(conntrack);
-}
-
-static struct kernel_flow *find_flow(struct sim *sim, const struct packet *packet,
-				     uint16_t source_port)
-{
-	for (unsigned i = 0; i < KERNEL_FLOWS; i++) {
-		struct kernel_flow *flow = &sim->kernel->flows[i];
-
-		if (flow->used && flow->family == packet->family &&
-		    flow->source_port == source_port && flow->port == packet->port &&
-		    flow->protocol == packet->protocol &&
-		    !memcmp(flow->source, packet->source, sizeof(flow->source)))
-			return flow;
-	}
-	return NULL;
-}
-
-static struct kernel_flow *new_flow(struct sim *sim, const struct packet *packet,
-				    uint16_t source_port)
-{
-	struct kernel_flow *flow = &sim->kernel->flows[sim_below(sim, KERNEL_FLOWS)];
-
-	*flow = (struct kernel_flow){ .family = packet->family,
-				      .source_port = source_port,
-				      .port = packet->port,
-				      .protocol = packet->protocol,
-				      .path = -1 };
-	memcpy(flow->source, packet->source, sizeof(flow->source));
-	return flow;
-}
-
-struct packet_fate kernel_send(struct sim *sim, struct packet *packet, uint16_t source_port,
-			       struct kernel_flow **ret_flow)
-{
-	struct kernel_flow *flow = find_flow(sim, packet, source_port);
-	struct packet_fate fate;
-
-	packet->state = !flow ? PACKET_FIRST : flow->replied ? PACKET_LATER : PACKET_AGAIN;
-	packet->ct_mark = flow ? flow->mark : 0;
-	fate = packets_run(sim, packet);
-	/* A first packet that is dropped leaves no entry. */
-	if (!flow && !fate.dropped) {
-		flow = new_flow(sim, packet, source_port);
-		flow->used = true;
-		flow->path = packets_path(&sim->settings, fate.mark);
-	}
-	if (flow) {
-		flow->mark = fate.ct_mark;
-		flow->replied = flow->replied || (!fate.dropped && sim_below(sim, 2));
-	}
-	*ret_flow = flow;
-	return fate;
 }
 
 static void tamper_element(struct sim *sim)

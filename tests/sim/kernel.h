@@ -31,6 +31,9 @@ struct kernel_flow {
 	int path; /* where its first packet went: a profile's index, or -1 */
 };
 
+struct flows *flows_new(void);
+void flows_free(struct flows *flows);
+
 struct kernel *kernel_new(struct sim *sim);
 void kernel_free(struct kernel *kernel);
 

@@ -98,7 +98,7 @@ MUTANTS = [
 
     # plan: who may
     ("an SPI of two tenants is the first one's", "plan.c",
-     "return of_one_tenant(first) ? first->tenant : NULL;", "return first->tenant;"),
+     "if (child->tenant != first->tenant)\n\t\t\treturn false;", ""),
     ("unidentified peers may be exempt (SPI)", "plan.c",
      "if (!first || !*first->tenant->name || first->spi_in <= PLAN_CPI_MAX)", "if (!first || first->spi_in <= PLAN_CPI_MAX)"),
     ("an SPI that may be a CPI is used", "plan.c",
@@ -160,7 +160,7 @@ MUTANTS = [
     ("an IKE_SA's new number is not kept", "model.c",
      "\t\tif (child->ike_id != ev->ike_id) {\n\t\t\tunlink_ike(model, child);", "\t\tif (false) {\n\t\t\tunlink_ike(model, child);"),
     ("a steered child SA that goes is still counted", "model.c",
-     "\tmodel_set_steered(model, child, false);\n\tDL_DELETE2", "\tDL_DELETE2"),
+     "\tmodel_set_steered(model, child, false);\n\tmodel_set_verdict", "\tmodel_set_verdict"),
     ("a selector that cannot be read is left out", "model.c",
      "\t\t\tchild->ranges_unknown = true;\n", "\t\t\t;\n"),
     ("a prefix's last address is its first", "model.c",

@@ -258,6 +258,7 @@ static void set_up(struct sim *sim)
 	sim_settings(sim);
 	choose_faults(sim);
 	sim->kernel = kernel_new(sim);
+	sim->flows = flows_new();
 	sim->wire = wire_new();
 	sim->truth = truth_new();
 	sim->gateway = gateway_new(sim);
@@ -273,6 +274,7 @@ static void tear_down(struct sim *sim)
 	gateway_free(sim->gateway);
 	truth_free(sim->truth);
 	wire_free(sim->wire);
+	flows_free(sim->flows);
 	kernel_free(sim->kernel);
 	free(sim->steps);
 }
@@ -283,12 +285,14 @@ void sim_enter(struct sim *sim)
 	sim_settings(sim);
 	now_playing = sim;
 	sim->kernel = kernel_new(sim);
+	sim->flows = flows_new();
 	sim->steerd = steerd_new(sim);
 }
 
 void sim_leave(struct sim *sim)
 {
 	steerd_free(sim->steerd);
+	flows_free(sim->flows);
 	kernel_free(sim->kernel);
 	now_playing = NULL;
 }

@@ -74,6 +74,7 @@ struct sim {
 	struct sim_faults faults;
 	struct sim_stats stats;
 	struct kernel *kernel;
+	struct flows *flows;
 	struct wire *wire;
 	struct gateway *gateway;
 	struct steerd *steerd;

@@ -241,6 +241,42 @@ static void test_unidentified_neighbour_is_a_conflict_too(void **state)
 	assert_int_equal(wanted_in_all(), 0);
 }
 
+static void test_unidentified_address_is_never_exempt(void **state)
+{
+	(void)state;
+	exempt("", EXEMPT_FOREVER);
+	up(NULL, 1, "198.18.1.0/24");
+	assert_int_equal(plan(), 0);
+	assert_int_equal(wanted_in_all(), 0);
+}
+
+/* The third does not meet the first, but the second meets both. */
+static void test_conflict_reaches_through_others(void **state)
+{
+	(void)state;
+	exempt("acme", EXEMPT_FOREVER);
+	up("acme", 1, "198.18.1.0/25");
+	up("acme", 2, "198.18.1.64..198.18.1.200");
+	up("globex", 3, "198.18.1.190/32");
+	assert_int_equal(plan(), 0);
+	assert_int_equal(wanted_in_all(), 0);
+}
+
+static void test_refused_child_sa_exempts_nobody(void **state)
+{
+	const struct event more = {
+		.type = EVENT_CHILD_UP, .tenant = "globex", .ike_id = 9, .child_id = 9, .spi_in = 9
+	};
+
+	(void)state;
+	exempt("acme", EXEMPT_FOREVER);
+	up("acme", 1, "198.18.1.0/24");
+	model.max = 1;
+	assert_int_equal(model_apply(&model, &more), -ENOSPC);
+	assert_int_equal(plan(), -EBADMSG);
+	assert_int_equal(wanted_in_all(), 0);
+}
+
 static void test_own_overlap_is_one_range(void **state)
 {
 	(void)state;
@@ -292,6 +328,9 @@ int main(void)
 		TEST_ADDRESS(test_shared_address_enforces_both),
 		TEST_ADDRESS(test_conflict_of_one_range_leaves_the_other),
 		TEST_ADDRESS(test_unidentified_neighbour_is_a_conflict_too),
+		TEST_ADDRESS(test_unidentified_address_is_never_exempt),
+		TEST_ADDRESS(test_conflict_reaches_through_others),
+		TEST_ADDRESS(test_refused_child_sa_exempts_nobody),
 		TEST_ADDRESS(test_own_overlap_is_one_range),
 		TEST_ADDRESS(test_neighbours_do_not_touch),
 		TEST_ADDRESS(test_unknown_address_exempts_nobody),

@@ -15,6 +15,7 @@ import contextlib
 import json
 import random
 import subprocess
+import tempfile
 from dataclasses import dataclass
 
 from lab.system import LabError, run, wait_until
@@ -126,29 +127,28 @@ def addresses(count):
     return [f"198.{18 + (n >> 16)}.{n >> 8 & 255}.{n & 255}" for n in range(count)]
 
 
-class Steered:
+def steers(gateway, count):
+    try:
+        status = gateway.status()
+    except OSError:
+        return False
+    return status["state"] == "steering" and status["exempt_child_sas"] == count
+
+
+@contextlib.contextmanager
+def steered(gateway, count):
     """steerd on a gateway, with as many exempt child SAs of one tenant each."""
-
-    def __init__(self, gateway, count):
-        self.gateway, self.count = gateway, count
-        gateway.baseline()
-        gateway.new_store(("t", count), directory=MEMORY)
-        self.publisher = Publisher(gateway, count, count, QUEUE, esp="userspace")
-        self.publisher.order("hold", 0, count)
+    gateway.baseline()
+    with contextlib.ExitStack() as stack:
+        memory = stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY))
+        gateway.new_store(("t", count), directory=memory)
+        publisher = Publisher(gateway, count, count, QUEUE, esp="userspace")
+        stack.callback(publisher.stop)
+        stack.callback(gateway.stop)
+        publisher.order("hold", 0, count)
         gateway.start(core=STEERD_CORE, wait=False)
-        wait_until(self.ready, f"{count} child SAs are steered", 300)
-
-    def ready(self):
-        try:
-            status = self.gateway.status()
-        except OSError:
-            return False
-        return status["state"] == "steering" and status["exempt_child_sas"] == self.count
-
-    def close(self):
-        self.gateway.stop()
-        self.publisher.stop()
-        self.gateway.remove_store()
+        wait_until(lambda: steers(gateway, count), f"{count} child SAs are steered", 300)
+        yield
 
 
 class Sender:
@@ -316,7 +316,7 @@ def world(build, programs):
             if set_up:
                 set_up(gateways[name])
         for name, count in OURS.items():
-            stack.enter_context(contextlib.closing(Steered(gateways[name], count)))
+            stack.enter_context(steered(gateways[name], count))
         yield
 
 

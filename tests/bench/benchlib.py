@@ -25,7 +25,7 @@ STATE = "/run/tenant-steer-bench"
 # The publisher plays charon alone: there are no SAs in the kernel to verify SPIs by.
 STEERD_CONF = """\
 user = "";
-charon {{ publish = "{dir}/events"; snapshot = "{dir}/snapshot"; lost_after = 3s; }}
+charon {{ publish = "{dir}/events"; snapshot = "{dir}/snapshot"; lost_after = {lost_after}; }}
 stream {{ bind = ["{dir}/stream"]; }}
 control {{ socket = "{path}/control"; group = ""; }}
 store {{ sqlite = "{store}"; }}
@@ -196,6 +196,7 @@ class Gateway:
     """A network namespace with a next hop, for steerd on the real kernel."""
 
     mode = "sa"
+    lost_after = "3s"
     via = "198.19.2.2"
 
     def __init__(self, build, programs, role):
@@ -250,7 +251,8 @@ class Gateway:
         """Start steerd, on one core if one is named."""
         config = self.state.path / "steerd.conf"
         config.write_text(STEERD_CONF.format(dir=self.uri, path=self.state.path, store=self.store,
-                                             mode=self.mode, via=self.via))
+                                             mode=self.mode, via=self.via,
+                                             lost_after=self.lost_after))
         pinned = [] if core is None else ["taskset", "-c", core]
         self.steerd = Process(self.state, "steerd", self.command(
             *pinned, self.build / "sidecar" / "steerd", "--config", config))

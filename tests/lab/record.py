@@ -99,4 +99,5 @@ def late(path):
 
 
 if __name__ == "__main__":
-    print("\n".join(late(sys.argv[1])))
+    for test in late(sys.argv[1]):
+        print(test)

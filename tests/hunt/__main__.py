@@ -96,11 +96,11 @@ def report(hunt, problem):
     busy = max(seconds - hunt.quiet_seconds, 0.001)
     if problem:
         print_timeline(hunt)
-        say(f"seed {hunt.options.seed}: {problem}")
     print_counts(hunt)
     print_windows(hunt.judge.windows)
     bypassed = sum(count for (path, _), count in hunt.judge.counts.items() if path == "bypass")
-    say(f"hunt: {'FAILED' if problem else 'passed'}: seed {hunt.options.seed}, "
+    outcome = f"FAILED: {problem}" if problem else "passed"
+    say(f"hunt: {outcome}: seed {hunt.options.seed}, "
         f"{hunt.world.esp} ESP, {hunt.count} operations in {seconds:.0f} s "
         f"({hunt.count / busy:.1f} a second), {hunt.quiet.checks} quiet checks, {judged} packets "
         f"judged, {bypassed} bypassed, leaks {len(hunt.judge.leaks)}")

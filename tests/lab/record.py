@@ -26,9 +26,15 @@ def pytest_addoption(parser):
     parser.addoption("--record", metavar="FILE", required=True, help="where to record the tests")
 
 
+# Of what a failed test has to say, so many last lines are recorded.
+LINES = 12
+
+
 def reason(report):
-    """Why it was skipped: the last part of (file, line, "Skipped: reason")."""
-    return report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    """Why it was skipped: the last part of (file, line, "Skipped: reason"). Why it failed."""
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2]
+    return "\n".join(report.longreprtext.splitlines()[-LINES:])
 
 
 class Recorder:
@@ -56,7 +62,7 @@ class Recorder:
     def pytest_collectreport(self, report):
         """A file that cannot be read is a test that failed."""
         if report.failed:
-            self.write(test=report.nodeid, outcome="failed")
+            self.write(test=report.nodeid, outcome="failed", reason=reason(report))
             self.print_failure(report, "collection")
 
     def pytest_collection_finish(self, session):

@@ -21,6 +21,8 @@ PLAN = re.compile(r"^1\.\.(\d+)")
 RESULT = re.compile(r"^(not )?ok\b(.*)")
 DRIVER_RESULT = re.compile(r"^:global-test-result: *(\w+)", re.MULTILINE)
 SKIP_STATUS = "77"
+# Of what a failed program said, so many last lines are shown.
+LINES = 12
 
 
 class Count:
@@ -40,17 +42,26 @@ def read(path):
     return path.read_text(errors="replace") if path.exists() else ""
 
 
+def print_failed(what, said=""):
+    print(f"FAILED: {what}")
+    for line in said.splitlines()[-LINES:]:
+        print(f"    {line[:200]}")
+
+
 def count_tap(text):
-    """A test that was planned and never reported, as after a crash, has failed."""
+    """A test that was planned and never reported, as after a crash, has failed.
+
+    cmocka 1.1.5 says "not ok 1 # SKIP name" of a test that it skipped.
+    """
     count, planned = Count(), 0
     for line in text.splitlines():
         if plan := PLAN.match(line):
             planned += int(plan[1])
         elif result := RESULT.match(line):
-            if result[1]:
-                count.failed += 1
-            elif "# skip" in result[2].lower():
+            if "# skip" in result[2].lower():
                 count.skipped += 1
+            elif result[1]:
+                count.failed += 1
             else:
                 count.passed += 1
     reported = count.passed + count.failed + count.skipped
@@ -75,8 +86,11 @@ def count_units(directory):
     programs = sorted(directory.rglob("*.trs"))
     count = Count()
     for trs in programs:
-        found = DRIVER_RESULT.search(trs.read_text())
-        count += count_program(read(trs.with_suffix(".log")), found[1] if found else "ERROR")
+        found, said = DRIVER_RESULT.search(trs.read_text()), read(trs.with_suffix(".log"))
+        one = count_program(said, found[1] if found else "ERROR")
+        if one.failed:
+            print_failed(trs.with_suffix(""), said)
+        count += one
     print(f"unit tests: {count} in {len(programs)} programs")
     return count
 
@@ -103,9 +117,9 @@ class Run:
     def count_tests(self, ran_elsewhere):
         missing = self.planned - set(self.tests)
         for name in sorted(self.names("failed")):
-            print(f"FAILED: {name} in {self.path}")
+            print_failed(f"{name} in {self.path}", self.tests[name].get("reason", ""))
         for name in sorted(missing):
-            print(f"FAILED: {name}: was not run to its end in {self.path}")
+            print_failed(f"{name}: was not run to its end in {self.path}")
         return Count(len(self.names("passed")), len(self.names("failed")) + len(missing),
                      len(self.names("skipped") - ran_elsewhere))
 
@@ -115,9 +129,10 @@ class Run:
             name = line.split()[0]
             status = read(self.path / f"{name}.status").strip()
             result = {"0": "PASS", SKIP_STATUS: "SKIP"}.get(status, "FAIL")
-            one = count_program(read(self.path / f"{name}.log"), result)
+            said = read(self.path / f"{name}.log")
+            one = count_program(said, result)
             if one.failed:
-                print(f"FAILED: {name}: exit {status or 'unknown'} in {self.path}")
+                print_failed(f"{name}: exit {status or 'unknown'} in {self.path}", said)
             count += one
         return count
 
@@ -128,13 +143,13 @@ class Run:
         before, after = read(self.path / "tainted.before"), read(self.path / "tainted.after")
         if before and before == after:
             return Count(passed=1)
-        print(f"FAILED: the kernel stayed sound in {self.path}")
+        print_failed(f"the kernel stayed sound in {self.path}", read(self.path / "dmesg.log"))
         return Count(failed=1)
 
     def count(self, ran_elsewhere):
         total = self.count_tests(ran_elsewhere) + self.count_programs() + self.count_kernel()
         if not total.passed + total.failed:
-            print(f"FAILED: nothing was run in {self.path}")
+            print_failed(f"nothing was run in {self.path}")
             total.failed += 1
         print(f"{self.path}: {total}")
         return total

@@ -7,7 +7,7 @@ Without it, a hunt in which no packet arrives anywhere would find no leak either
 import time
 
 from .choice import Operation
-from .truth import MS, Broken
+from .truth import MS, SECOND, Broken
 from .vici import ViciError
 
 ATTEMPTS = 8
@@ -40,7 +40,7 @@ class Quiet:
             if not missing:
                 break
         if missing:
-            raise Broken(f"packets do not arrive: {missing}")
+            raise Broken("; ".join(self._tell(path, *key) for path, key in missing))
         self.checks += 1
 
     # Everything in order
@@ -152,3 +152,14 @@ class Quiet:
             missing = [(path, key) for path, key in missing
                        if self.hunt.judge.latest[path].get(key, 0) <= since]
         return missing
+
+    def _tell(self, path, number, family):
+        """What is wrong with flows that do not arrive, and what steerd says of their tenant."""
+        seen = {path: latest.get((number, family)) for path, latest in
+                self.hunt.judge.latest.items()}
+        ages = ", ".join(f"{path} {(time.time_ns() - at) / SECOND:.1f} s ago"
+                         for path, at in seen.items() if at)
+        tenant = self.hunt.tenants[number].name
+        explained = self.operator.ask("explain", tenant=tenant)
+        return (f"new IPv{family} flows of {tenant} do not arrive by {path}; last seen by: "
+                f"{ages or 'none'}; steerd says {explained}")

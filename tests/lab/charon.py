@@ -89,12 +89,13 @@ class Charon:
                       f"\tpublish = {publish}\n\tsnapshot = {snapshot}\n}} }} }}\n")
 
     def write_settings(self):
-        """The lab's own strongswan.conf, which includes the shipped snippet."""
+        """The lab's own strongswan.conf, which includes the shipped snippet. BEET mode has a private
+        number, which charon only understands of a peer that says that it is strongSwan."""
         plugins = PLUGINS if self.esp == "kernel" else ("kernel-libipsec",) + PLUGINS
         loads = "".join(f"\t\t{name} {{ load = yes }}\n" for name in plugins)
         includes = "".join(f"include {snippet}\n" for snippet in self.snippets)
         (self.dir / "strongswan.conf").write_text(
-            f"charon {{\n\tload_modular = yes\n\tplugins {{\n{loads}"
+            f"charon {{\n\tload_modular = yes\n\tsend_vendor_id = yes\n\tplugins {{\n{loads}"
             f"\t\tvici {{ socket = {self.uri} }}\n\t}}\n"
             f"\tfilelog {{ lab {{\n\t\tpath = {self.log}\n\t\tappend = yes\n"
             "\t\tflush_line = yes\n\t\ttime_format = %H:%M:%S\n\t\tdefault = 1\n\t} }\n}\n"

@@ -4,12 +4,14 @@
     datagrams.py --source ADDRESS --target ADDRESS
 
 As fast as answers come, with at most WINDOW under way. SIGTERM ends it: it waits for what is
-under way and prints one JSON line, how many were sent, how many came back by which path, and
-the seconds it took. Standard library only.
+under way and prints one JSON line: how many were sent, how many came back by which path, how many the
+sender's own kernel refused (they never left and are not counted as sent), and the seconds it
+took. Standard library only.
 """
 
 import argparse
 import collections
+import errno
 import json
 import select
 import signal
@@ -29,7 +31,7 @@ class Datagrams:
         self.sock.bind((source, 0))
         self.sock.connect((target, 443))
         self.waiting = {}
-        self.sent = 0
+        self.sent = self.refused = 0
         self.paths = collections.Counter()
         self.stopping = False
 
@@ -37,8 +39,16 @@ class Datagrams:
         self.stopping = True
 
     def send(self):
+        """While its SA is being replaced the sender's kernel may still take the one that has just
+        gone, and says EINVAL (XfrmOutStateInvalid in the kernel's xfrm_proc documentation)."""
+        try:
+            self.sock.send(f"{self.sent}".encode().ljust(SIZE))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self.refused += 1
+            return
         self.waiting[self.sent] = time.monotonic()
-        self.sock.send(f"{self.sent}".encode().ljust(SIZE))
         self.sent += 1
 
     def receive(self):
@@ -68,6 +78,7 @@ def main():
     started = time.monotonic()
     datagrams.run()
     print(json.dumps({"sent": datagrams.sent, "answered": datagrams.paths,
+                      "refused": datagrams.refused,
                       "seconds": round(time.monotonic() - started, 1)}))
 
 

@@ -186,7 +186,8 @@ static void plan(struct core *core)
 
 	if (steering_mode(core->steering) == STEERING_SA)
 		note_check(core);
-	if (!core->addresses_changed || !address_mode(core))
+	/* Half a snapshot is not worth comparing all addresses: nobody is exempt until it is in. */
+	if (!core->addresses_changed || !address_mode(core) || core->snapshot == SNAPSHOT_READING)
 		return;
 	core->addresses_changed = false;
 	r = plan_addresses(&core->model, core->elements, core->settings->profile_count);
@@ -347,7 +348,7 @@ static void on_snapshot_begin(void *user, bool userspace_esp)
 		elements_plan_end(core->elements);
 		steering_set_mode(core->steering, mode);
 	}
-	core->snapshot = SNAPSHOT_NONE;
+	core->snapshot = SNAPSHOT_READING;
 	model_snapshot_begin(&core->model);
 }
 

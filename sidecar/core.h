@@ -38,8 +38,8 @@ struct departed {
 /* Something is left (true): call core_settle() again after whatever else there is to do. */
 typedef void (*core_rest)(void *user, bool left);
 
-/* A snapshot that was read: what it did not name goes in steps, then steering is allowed. */
-enum core_snapshot { SNAPSHOT_NONE, SNAPSHOT_READ, SNAPSHOT_SWEPT };
+/* What a snapshot that was read did not name goes in steps, then steering is allowed. */
+enum core_snapshot { SNAPSHOT_NONE, SNAPSHOT_READING, SNAPSHOT_READ, SNAPSHOT_SWEPT };
 
 struct core {
 	const struct settings *settings; /* the caller's */

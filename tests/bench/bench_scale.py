@@ -52,18 +52,18 @@ class Run:
         return started["first_us"], started["last_us"], applied, before
 
     def snapshot(self):
-        """From steerd's first question until the kernel has acknowledged the last element."""
+        """From steerd's first question until the kernel has acknowledged the last element: only
+        then is any tenant reported, the marker too. The subscriber is there before steerd is."""
         self.publisher.order("hold", 0, CHILDREN)
         self.publisher.order("mark")
-        self.gateway.start(core=STEERD_CORE)
-        sent = self.publisher.wait("snapshot")
-        control = self.gateway.control()
+        stream = Stream(zmq.Context.instance(), f"{self.gateway.uri}/stream", ["tenant.marker."])
         try:
-            events = control.ask("events", since=0, tenant="marker")[0]["events"]
+            self.gateway.start(core=STEERD_CORE)
+            sent = self.publisher.wait("snapshot")
+            applied = stream.wait_for("steering-applied", "marker", 60)
         finally:
-            control.close()
-        applied = [event for event in events if event["type"] == "steering-applied"]
-        return sent["asked_us"], sent["sent_us"], applied[-1], 0.0
+            stream.close()
+        return sent["asked_us"], sent["sent_us"], applied, 0.0
 
     def figures(self):
         started, announced, applied, cpu = (self.snapshot if self.way == "snapshot"

@@ -44,6 +44,8 @@ def machine():
 
 
 STEERD_CORE = 0
+# A subscriber that was there before its publisher finds it this soon.
+RECONNECT_MS = 5
 # The plugin's default: events it buffers for a subscriber.
 QUEUE = 131072
 
@@ -95,6 +97,7 @@ class Stream:
     def __init__(self, context, endpoint, topics):
         self.socket = context.socket(zmq.SUB)
         self.socket.setsockopt(zmq.RCVHWM, 0)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         for topic in topics:
             self.socket.setsockopt_string(zmq.SUBSCRIBE, topic)
         self.socket.connect(endpoint)

@@ -102,7 +102,8 @@ def report(hunt, problem):
     outcome = f"FAILED: {problem}" if problem else "passed"
     say(f"hunt: {outcome}: seed {hunt.options.seed}, "
         f"{hunt.world.esp} ESP, {hunt.count} operations in {seconds:.0f} s "
-        f"({hunt.count / busy:.1f} a second), {hunt.quiet.checks} quiet checks, {judged} packets "
+        f"({hunt.count / busy:.1f} a second), {hunt.quiet.checks} quiet checks in which "
+        f"{hunt.quiet.renewed} tunnels were renewed, {judged} packets "
         f"judged, {bypassed} bypassed, leaks {len(hunt.judge.leaks)}")
 
 

@@ -20,7 +20,7 @@ class Quiet:
         self.world = hunt.world
         self.operations = hunt.operations
         self.operator = hunt.operator
-        self.checks = 0
+        self.checks = self.renewed = 0
 
     def first(self):
         """Connect whom the choice takes for connected, grant what it takes for granted."""
@@ -31,14 +31,20 @@ class Quiet:
         self.hunt.wait(lambda: self.operator.status().get("state") == "steering",
                        lambda: f"steerd steers: {self.operator.status()}", 30)
         self._settle_exceptions()
-        # A tunnel that looks well may yet go: a request of before may be without an answer.
+        # A tunnel that looks well may yet go, or take no packets: those of whom nothing arrives
+        # anywhere get a new one. Flows on the wrong path are steerd's, and it has to mend them.
         missing = None
         for _ in range(ATTEMPTS):
             self._settle_tunnels()
             self.hunt.wait(self._synchronised, self._difference, 30)
-            missing = self._missing_within(CONTROL_SECONDS)
+            since = time.time_ns()
+            missing = self._missing_within(CONTROL_SECONDS, since)
             if not missing:
                 break
+            for number in {number for _, (number, family) in missing
+                           if not self._seen(number, family, since)}:
+                self._clear(number)
+                self.renewed += 1
         if missing:
             raise Broken("; ".join(self._tell(path, *key) for path, key in missing))
         self.checks += 1
@@ -139,10 +145,9 @@ class Quiet:
 
     # Positive control
 
-    def _missing_within(self, seconds):
+    def _missing_within(self, seconds, since):
         """Do every connected tenant's new flows arrive on the path that they should take? Returns
         those that do not."""
-        since = time.time_ns()
         end = time.monotonic() + seconds * self.hunt.options.patience
         intended = self.hunt.choice.intended
         missing = [(("bypass" if number in intended.exempt else "enforce"), (number, family))
@@ -152,6 +157,10 @@ class Quiet:
             missing = [(path, key) for path, key in missing
                        if self.hunt.judge.latest[path].get(key, 0) <= since]
         return missing
+
+    def _seen(self, number, family, since):
+        return any(latest.get((number, family), 0) > since
+                   for latest in self.hunt.judge.latest.values())
 
     def _tell(self, path, number, family):
         """What is wrong with flows that do not arrive, and what steerd says of their tenant."""

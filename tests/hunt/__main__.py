@@ -40,7 +40,7 @@ def parse():
     args.patience = PATIENCE
     args.seed = random.SystemRandom().randrange(1 << 31) if args.seed is None else args.seed
     args.rate = args.rate or (10 if args.slow else 80)
-    args.period = args.period or (0.3 if args.slow else 0.05)
+    args.period = args.period or (0.8 if args.slow else 0.05)
     args.quiet = args.quiet or (250 if args.slow else 1000)
     return args
 
@@ -122,7 +122,8 @@ def main():
     os.environ.setdefault("TSAN_OPTIONS", f"suppressions={SUPPRESSIONS}")
     os.environ["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    world = World(args.build, settings.Plan(), args.period, args.steerd, args.mode)
+    plan = settings.Plan(clients=3) if args.slow else settings.Plan()
+    world = World(args.build, plan, args.period, args.steerd, args.mode)
     say(f"hunt: seed {args.seed}")
     try:
         begun = time.monotonic()

@@ -3,6 +3,8 @@
 
 import contextlib
 import json
+import os
+import pathlib
 
 import pytest
 
@@ -258,6 +260,41 @@ def test_steerd_not_running(lab):
     bad = lab.state.path / "bad.conf"
     bad.write_text(config.read_text().replace("lease = ", "leese = "))
     assert "leese" in visit(lab, "--config", bad)[1]["settings"][0]["what"]
+
+
+MODPROBE = pathlib.Path("/proc/sys/kernel/modprobe")
+
+
+@pytest.fixture(name="without_nft_xfrm")
+def fixture_without_nft_xfrm(lab, eventually):
+    """The kernel has no nft_xfrm and cannot get it; undone at the end."""
+    if not os.environ.get("TENANT_STEER_GUEST"):
+        pytest.skip("modules are only taken away in a virtual machine; tests/vm/run does it")
+    lab.steer.stop()
+    gw(lab, "nft flush ruleset")
+    before = MODPROBE.read_text()
+    MODPROBE.write_text("/bin/false")
+    try:
+        # What used it is destroyed a little later.
+        eventually(lambda: run("rmmod", "nft_xfrm", check=False).returncode == 0,
+                   "nft_xfrm is unloaded")
+        yield
+    finally:
+        MODPROBE.write_text(before)
+        run("modprobe", "nft_xfrm")
+
+
+def test_kernel_without_nft_xfrm(lab, without_nft_xfrm):
+    """It is named, nobody is exempt, and with the module all is well."""
+    lab.steer.start()
+    lab.steer.grant("acme")
+    assert lab.verdict("acme", "nontls443") == ("denied", None)
+    found = look(lab, "nft-xfrm", on_gateway=True)
+    assert [f["severity"] for f in found] == ["error"]
+    assert found[0]["fix"] == "modprobe nft_xfrm"
+    assert mend(lab, found[0]).returncode == 0
+    lab.wait_path("acme", "bypass")
+    assert look(lab, "nft-xfrm", on_gateway=True) == []
 
 
 FLOWTABLE = """

@@ -10,17 +10,23 @@
 #include <netlink/netfilter/nfnl.h>
 #include <netlink/netlink.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 #include "prefixes.h"
 
 /* One part of a dump; the kernel never makes larger ones. */
 #define RECEIVE_BYTES 32768
+/* After a walk it rests for so many times as long, a second at the most. */
+#define REST_TIMES 19
+#define REST_MAX_US 1000000
 
 struct requests {
 	struct address_range ranges[CONNTRACK_QUEUE_MAX];
@@ -29,16 +35,17 @@ struct requests {
 };
 
 struct conntrack {
-	uint32_t mark_mask;
 	pthread_t thread;
 	pthread_mutex_t lock; /* for what follows; never held over a system call */
 	pthread_cond_t wake;
 	bool stop;
+	uint32_t marks;
 	struct conntrack_counters counters;
 	struct requests *queue;
 	struct prefixes *kept;
 	/* the thread's own */
 	struct requests *current;
+	uint32_t current_marks;
 	struct nl_sock *list;
 	struct nl_sock *remove;
 	struct log_limit limit;
@@ -169,7 +176,7 @@ static int on_entry(struct nl_msg *msg, void *user)
 
 	if (nlmsg_parse(nlh, sizeof(struct nfgenmsg), tb, CTA_MAX, NULL) < 0 ||
 	    tb[CTA_TUPLE_ORIG] == NULL || tb[CTA_MARK] == NULL || nla_len(tb[CTA_MARK]) < 4 ||
-	    (ntohl(nla_get_u32(tb[CTA_MARK])) & ct->mark_mask) == 0)
+	    (ntohl(nla_get_u32(tb[CTA_MARK])) & ct->current_marks) == 0)
 		return NL_OK;
 	if (get_source(tb[CTA_TUPLE_ORIG], &source) && is_requested(ct->current, &source) &&
 	    !is_kept(ct, &source))
@@ -243,7 +250,7 @@ static void handle(struct conntrack *ct)
 	tidy(ct->current);
 	err = open_sockets(ct);
 	for (uint32_t bit = 1; bit != 0 && err >= 0; bit <<= 1) {
-		if (!(ct->mark_mask & bit))
+		if (!(ct->current_marks & bit))
 			continue;
 		err = walk(ct, bit);
 		/* torn by a change of the table's size: what was not seen runs into its timeout */
@@ -260,30 +267,55 @@ static void handle(struct conntrack *ct)
 	}
 }
 
+/* The queue becomes the thread's own; with the lock held. */
+static void take(struct conntrack *ct)
+{
+	struct requests *taken = ct->queue;
+
+	ct->queue = ct->current;
+	ct->queue->count = 0;
+	ct->queue->all = false;
+	ct->current = taken;
+	ct->current_marks = ct->marks;
+}
+
+/* With the lock held, until it is time or the end. */
+static void rest(struct conntrack *ct, int64_t walked_us)
+{
+	int64_t us = walked_us * REST_TIMES;
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	us = until.tv_nsec / 1000 + (us < REST_MAX_US ? us : REST_MAX_US);
+	until.tv_sec += us / 1000000;
+	until.tv_nsec = us % 1000000 * 1000;
+	while (!ct->stop && pthread_cond_timedwait(&ct->wake, &ct->lock, &until) == 0)
+		;
+}
+
+/*
+ * A withdrawal must not wait for a walk, so the thread gives way to all others. SCHED_IDLE would do
+ * the opposite: a processor with nothing but such threads counts as idle (sched_idle_cpu() in
+ * kernel/sched/fair.c), whoever wakes is put there, and waits until the walk leaves the kernel.
+ */
 static void *run(void *user)
 {
-	const struct sched_param param = { 0 };
 	struct conntrack *ct = user;
 
-	/* Walking the table takes milliseconds of CPU; the next withdrawal must not wait for it. */
-	pthread_setschedparam(pthread_self(), SCHED_IDLE, &param);
+	setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
 	pthread_mutex_lock(&ct->lock);
-	for (;;) {
-		struct requests *taken = ct->queue;
+	while (ct->queue->count != 0 || ct->queue->all || !ct->stop) {
+		int64_t began = clock_monotonic_us();
 
-		if (taken->count == 0 && !taken->all) {
-			if (ct->stop)
-				break;
+		if (ct->queue->count == 0 && !ct->queue->all) {
 			pthread_cond_wait(&ct->wake, &ct->lock);
 			continue;
 		}
-		ct->queue = ct->current;
-		ct->queue->count = 0;
-		ct->queue->all = false;
-		ct->current = taken;
+		take(ct);
 		pthread_mutex_unlock(&ct->lock);
 		handle(ct);
 		pthread_mutex_lock(&ct->lock);
+		rest(ct, clock_monotonic_us() - began);
 	}
 	pthread_mutex_unlock(&ct->lock);
 	return NULL;
@@ -316,16 +348,27 @@ static int start_thread(struct conntrack *ct)
 	return -err;
 }
 
-int conntrack_start(uint32_t mark_mask, struct conntrack **ret_conntrack)
+/* Rests are measured by the clock that nobody sets. */
+static void init_wake(pthread_cond_t *wake)
+{
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(wake, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
+int conntrack_start(uint32_t marks, struct conntrack **ret_conntrack)
 {
 	struct conntrack *ct = calloc(1, sizeof(*ct));
 	int err = -ENOMEM;
 
 	if (ct == NULL)
 		return err;
-	ct->mark_mask = mark_mask;
+	ct->marks = marks;
 	pthread_mutex_init(&ct->lock, NULL);
-	pthread_cond_init(&ct->wake, NULL);
+	init_wake(&ct->wake);
 	ct->queue = calloc(1, sizeof(*ct->queue));
 	ct->current = calloc(1, sizeof(*ct->current));
 	ct->kept = prefixes_new();
@@ -349,6 +392,13 @@ void conntrack_stop(struct conntrack *ct)
 	pthread_mutex_unlock(&ct->lock);
 	pthread_join(ct->thread, NULL);
 	release(ct);
+}
+
+void conntrack_add_marks(struct conntrack *ct, uint32_t marks)
+{
+	pthread_mutex_lock(&ct->lock);
+	ct->marks |= marks;
+	pthread_mutex_unlock(&ct->lock);
 }
 
 void conntrack_forget(struct conntrack *ct, const struct address_range *range)

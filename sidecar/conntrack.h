@@ -2,7 +2,9 @@
 /*
  * Removing the conntrack entries of flows that may no longer bypass, so that they end soon and a
  * reused address inherits nothing. Housekeeping, never the enforcement: the nft re-check drops
- * such packets at once. It walks the kernel's whole table, so a thread of its own does it.
+ * such packets at once. It walks the kernel's whole table, so a thread of its own does it, and rests
+ * between two walks: a walk of an empty table with 262,144 buckets takes 9 ms in the kernel, which
+ * not every kernel may preempt. The first request after a while is carried out at once.
  *
  * Requests are address ranges. The queue is bounded; when it is full it collapses into one
  * request for all pinned flows.
@@ -31,12 +33,15 @@ struct conntrack_counters {
 	uint64_t collapsed; /* times the queue was full */
 };
 
-/* Start the thread. mark_mask says which ct mark bits are ours. */
-int conntrack_start(uint32_t mark_mask, struct conntrack **ret_conntrack);
+/* Start the thread. marks: the ct mark bits that pinned flows can have; a walk for each, so no more
+ * than the paths use. */
+int conntrack_start(uint32_t marks, struct conntrack **ret_conntrack);
+/* Other paths use these bits too from now on. Any thread. */
+void conntrack_add_marks(struct conntrack *conntrack, uint32_t marks);
 /* Finish the requests under way, then stop and free; takes NULL. */
 void conntrack_stop(struct conntrack *conntrack);
 
-/* Ask for the removal of pinned flows (ct mark & mask != 0) whose original source is in range;
+/* Ask for the removal of pinned flows (ct mark & marks != 0) whose original source is in range;
  * NULL means all pinned flows. Never blocks. Any thread. */
 void conntrack_forget(struct conntrack *conntrack, const struct address_range *range);
 

@@ -116,9 +116,15 @@ struct conntrack_counters conntrack_counters(struct conntrack *conntrack)
 	return (struct conntrack_counters){ 0 };
 }
 
-int conntrack_start(uint32_t mark_mask, struct conntrack **ret_conntrack)
+void conntrack_add_marks(struct conntrack *conntrack, uint32_t marks)
 {
-	(void)mark_mask;
+	(void)conntrack;
+	(void)marks;
+}
+
+int conntrack_start(uint32_t marks, struct conntrack **ret_conntrack)
+{
+	(void)marks;
 	*ret_conntrack = calloc(1, sizeof(**ret_conntrack));
 	if (!*ret_conntrack)
 		return -ENOMEM;

@@ -206,6 +206,24 @@ static void test_kept_addresses_keep_their_flows(void **state)
 	assert_true(netns_wait(is_gone, (void *)&flows[1], 2000));
 }
 
+/* After a reload there may be other paths; the flows of those before are still found. */
+static void test_marks_of_more_paths(void **state)
+{
+	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+
+	(void)state;
+	stop();
+	assert_int_equal(conntrack_start(0x01000000, &conntrack), 0);
+	make_flows();
+	conntrack_forget(conntrack, &r);
+	assert_true(netns_wait(is_gone, (void *)&flows[0], 2000));
+	expect_left(0x7e);
+	conntrack_add_marks(conntrack, 0x04000000);
+	conntrack_forget(conntrack, NULL);
+	assert_true(netns_wait(is_gone, (void *)&flows[2], 2000));
+	expect_left(0x18);
+}
+
 /* What was asked for is done before the thread ends, whatever it is busy with. */
 static void test_stop_finishes(void **state)
 {
@@ -284,10 +302,15 @@ static void test_signals_blocked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_one_address),   TEST(test_ranges),
-		TEST(test_all_pinned),    TEST(test_kept_addresses_keep_their_flows),
-		TEST(test_stop_finishes), TEST(test_full_queue),
-		TEST(test_zone),          TEST(test_signals_blocked),
+		TEST(test_one_address),
+		TEST(test_ranges),
+		TEST(test_all_pinned),
+		TEST(test_kept_addresses_keep_their_flows),
+		TEST(test_stop_finishes),
+		TEST(test_full_queue),
+		TEST(test_zone),
+		TEST(test_signals_blocked),
+		TEST(test_marks_of_more_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

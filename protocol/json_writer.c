@@ -96,15 +96,21 @@ static void put_string(struct json_writer *w, const char *value)
 	put_char(w, '"');
 }
 
+/* Keys are words of ours: nothing in them is escaped. */
+static void put_key(struct json_writer *w, const char *key)
+{
+	put_char(w, '"');
+	put(w, key, strlen(key));
+	put(w, "\":", 2);
+}
+
 static void begin_value(struct json_writer *w, const char *key)
 {
 	if (w->comma)
 		put_char(w, ',');
 	w->comma = true;
-	if (key) {
-		put_string(w, key);
-		put_char(w, ':');
-	}
+	if (key)
+		put_key(w, key);
 }
 
 static void open_container(struct json_writer *w, const char *key, char c)

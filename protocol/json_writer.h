@@ -25,7 +25,8 @@ struct json_writer {
 /* Start writing into buf, which the caller keeps and which must hold at least one byte. */
 void json_init(struct json_writer *w, char *buf, size_t size);
 
-/* Containers. key is NULL inside an array and for the outermost value. */
+/* Containers. key is NULL inside an array and for the outermost value; it is written as it is: a word
+ * of ours, with nothing to be escaped. */
 void json_object_begin(struct json_writer *w, const char *key);
 void json_object_end(struct json_writer *w);
 void json_array_begin(struct json_writer *w, const char *key);

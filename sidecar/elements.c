@@ -90,8 +90,11 @@ static struct entry *find(struct elements *elements, const struct element_key *k
 
 static struct entry *find_or_add(struct elements *elements, const struct element_key *key)
 {
-	struct entry *entry = find(elements, key);
+	struct entry *entry;
+	unsigned hash;
 
+	HASH_VALUE(key, sizeof(*key), hash);
+	HASH_FIND_BYHASHVALUE(hh, elements->entries, key, sizeof(*key), hash, entry);
 	if (entry)
 		return entry;
 	entry = calloc(1, sizeof(*entry));
@@ -99,7 +102,7 @@ static struct entry *find_or_add(struct elements *elements, const struct element
 		return NULL;
 	entry->key = *key;
 	entry->want = entry->have = NONE;
-	HASH_ADD(hh, elements->entries, key, sizeof(entry->key), entry);
+	HASH_ADD_BYHASHVALUE(hh, elements->entries, key, sizeof(entry->key), hash, entry);
 	return entry;
 }
 
@@ -291,40 +294,38 @@ size_t elements_next_batch(struct elements *elements, size_t max, int64_t now_us
 	return batch->removal_count + batch->addition_count;
 }
 
-static void set_have(struct elements *elements, const struct element_key *key, int64_t have)
+static void note_removal(struct elements *elements, const struct element *removed)
 {
-	struct entry *entry = find(elements, key);
+	struct entry *entry = find(elements, &removed->key);
 
 	if (!entry)
 		return;
-	entry->have = have;
+	entry->have = NONE;
 	classify(elements, entry);
 }
 
-/* Until when the kernel may hold an element that it was given within the last took_us. */
-static int64_t latest_expiry(struct elements *elements, const struct element *element,
-			     int64_t took_us)
+/* The kernel may hold an element that it was given within the last took_us for so much longer. */
+static void note_addition(struct elements *elements, const struct element *added, int64_t took_us)
 {
-	struct entry *entry = find(elements, &element->key);
+	struct entry *entry = find(elements, &added->key);
 
-	if (!entry || !element->expires_us || took_us <= TOO_LATE_US) {
-		if (entry)
-			entry->late = 0;
-		return element->expires_us;
-	}
-	return ++entry->late < LATE_TRIES ? element->expires_us + took_us : element->expires_us;
+	if (!entry)
+		return;
+	entry->have = added->expires_us;
+	if (!added->expires_us || took_us <= TOO_LATE_US)
+		entry->late = 0;
+	else if (++entry->late < LATE_TRIES)
+		entry->have += took_us;
+	classify(elements, entry);
 }
 
 void elements_committed(struct elements *elements, const struct element_batch *batch,
 			int64_t took_us)
 {
 	for (size_t i = 0; i < batch->removal_count; i++)
-		set_have(elements, &batch->removals[i].key, NONE);
-	for (size_t i = 0; i < batch->addition_count; i++) {
-		const struct element *added = &batch->additions[i];
-
-		set_have(elements, &added->key, latest_expiry(elements, added, took_us));
-	}
+		note_removal(elements, &batch->removals[i]);
+	for (size_t i = 0; i < batch->addition_count; i++)
+		note_addition(elements, &batch->additions[i], took_us);
 }
 
 size_t elements_wanted(const struct elements *elements)

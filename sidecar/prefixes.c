@@ -134,14 +134,17 @@ static struct prefix *find(struct prefixes *prefixes, const struct key *key)
 
 static bool add(struct prefixes *prefixes, const struct key *key)
 {
-	struct prefix *prefix = find(prefixes, key);
+	struct prefix *prefix;
+	unsigned hash;
 
+	HASH_VALUE(key, sizeof(*key), hash);
+	HASH_FIND_BYHASHVALUE(hh, prefixes->all, key, sizeof(*key), hash, prefix);
 	if (!prefix) {
 		prefix = calloc(1, sizeof(*prefix));
 		if (!prefix)
 			return false;
 		prefix->key = *key;
-		HASH_ADD(hh, prefixes->all, key, sizeof(prefix->key), prefix);
+		HASH_ADD_BYHASHVALUE(hh, prefixes->all, key, sizeof(prefix->key), hash, prefix);
 		prefixes->with_length[key->six][key->length]++;
 	}
 	prefix->count++;

@@ -22,7 +22,7 @@ struct kept {
 	uint64_t seq;
 	char tenant[TENANT_NAME_MAX + 1];
 	char *json;
-	size_t len;
+	size_t len, size;
 };
 
 struct stream {
@@ -36,19 +36,35 @@ struct stream {
 	char json[EVENT_SIZE_MAX];
 };
 
+/* A slot keeps its memory for the next event, most of which are of a size. */
+static bool make_room(struct kept *slot, size_t len)
+{
+	char *json = slot->json;
+
+	if (slot->size >= len && slot->size < 4 * len)
+		return true;
+	slot->json = NULL;
+	slot->size = 0;
+	free(json);
+	slot->json = malloc(len);
+	slot->size = slot->json ? len : 0;
+	return slot->json;
+}
+
 static void keep(struct stream *stream, const struct event *ev, size_t len)
 {
 	struct kept *slot = &stream->ring[ev->seq % STREAM_RING_MAX];
-	char *copy = malloc(len);
+	const char *tenant = ev->tenant ? ev->tenant : "";
+	const size_t tenant_len = strnlen(tenant, TENANT_NAME_MAX);
 
-	free(slot->json);
-	*slot = (struct kept){ .json = copy };
-	if (!copy)
+	slot->seq = 0;
+	if (!make_room(slot, len))
 		return;
-	memcpy(copy, stream->json, len);
+	memcpy(slot->json, stream->json, len);
 	slot->seq = ev->seq;
 	slot->len = len;
-	strncpy(slot->tenant, ev->tenant ? ev->tenant : "", sizeof(slot->tenant) - 1);
+	memcpy(slot->tenant, tenant, tenant_len);
+	slot->tenant[tenant_len] = '\0';
 }
 
 static void send_event(struct stream *stream, const struct event *ev, size_t len)

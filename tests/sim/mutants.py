@@ -194,7 +194,10 @@ MUTANTS = [
      "\t\tif (entry->have != NONE)\n\t\t\tadd_removal(batch, entry);\n", ""),
     ("withdrawals are not made", "elements.c", "\tbatch_withdrawals(elements, max, now_us, batch);\n", ""),
     ("what was committed is not remembered", "elements.c",
-     "\tentry->have = have;\n\tclassify(elements, entry);\n}", "}"),
+     "\t\tentry->have += took_us;\n\tclassify(elements, entry);\n}",
+     "\t\tentry->have = NONE;\n}"),
+    ("a removal that was committed is not remembered", "elements.c",
+     "\tentry->have = NONE;\n\tclassify(elements, entry);\n}\n\n/* The kernel may", "}\n\n/* The kernel may"),
 
     # steering: the lease and the kernel
     ("the lease is renewed though it is not allowed", "steering.c",

@@ -6,7 +6,7 @@
  *     ip rule add priority P   fwmark MARK/MASK [iif IF] lookup TABLE protocol 93
  *     ip rule add priority P   fwmark REPLY_MARK/MASK iif PATH_IF goto P+2 protocol 93
  *     ip rule add priority P+1 fwmark REPLY_MARK/MASK lookup TABLE protocol 93
- *     ip rule add priority P+2 nop protocol 93
+ *     ip rule add priority P+2 iif lo nop protocol 93
  *     ip route add default table TABLE protocol 93 nexthop via A dev D nexthop via B dev D
  *
  * P+1 answers only reverse-path lookups: with net.ipv4.conf.*.src_valid_mark a reply that comes in

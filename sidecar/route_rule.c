@@ -134,7 +134,11 @@ static unsigned desire_path(const struct settings *s, const struct path *path, i
 	return count;
 }
 
-/* Where the jumps end; added first, so that none ever leads nowhere. */
+/*
+ * Where the jumps end; added first, so that none ever leads nowhere. Every packet comes by here, and
+ * every reverse-path lookup too: what is forwarded fails the test for "lo" with one comparison (and
+ * goes on, as nop would say), where a rule for all would cost an indirect call.
+ */
 static unsigned desire_end(const struct settings *s, int family, struct rule *desired)
 {
 	for (unsigned i = 0; i < s->path_count; i++) {
@@ -144,6 +148,7 @@ static unsigned desire_end(const struct settings *s, int family, struct rule *de
 					  .action = FR_ACT_NOP,
 					  .priority = s->rule_priority + ROUTE_PRIORITY_END,
 					  .protocol = ROUTE_PROTOCOL,
+					  .iif = "lo",
 					  .plain = true };
 		return 1;
 	}

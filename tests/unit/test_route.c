@@ -118,7 +118,7 @@ static void test_desired(void **state)
 		assert_true(
 			shows("5201:\tfrom all fwmark 0x9000000/0xf000000 lookup 5443 proto 93\n",
 			      rules));
-		assert_true(shows("5202:\tfrom all nop proto 93\n", rules));
+		assert_true(shows("5202:\tfrom all iif lo nop proto 93\n", rules));
 	}
 	assert_int_equal(lines(ROUTES4), 1);
 	assert_true(shows("default via 192.0.2.2 dev byp0 proto 93", ROUTES4));

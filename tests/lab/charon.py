@@ -155,13 +155,12 @@ class Charon:
         return {int(spi, 16) for spi in SPI_IN.findall(self.list_sas().get(name, ""))}
 
     def packets_from(self, source):
-        """How many packets of this peer the kernel's states have seen, by protocol."""
+        """How many packets of this peer each of the kernel's states has seen, by protocol and SPI."""
         listed = self.network.ip(self.role, "-s", "xfrm", "state", "list", "src", source).stdout
         found = {}
         for state in re.split(r"^(?=src )", listed, flags=re.MULTILINE)[1:]:
-            protocol = re.search(r"proto (\S+) spi", state)[1]
-            packets = int(re.search(r"(\d+)\(packets\)", state)[1])
-            found[protocol] = found.get(protocol, 0) + packets
+            protocol, spi = re.search(r"proto (\S+) spi (\S+)", state).groups()
+            found[protocol, int(spi, 16)] = int(re.search(r"(\d+)\(packets\)", state)[1])
         return found
 
     def count_child_sas(self):

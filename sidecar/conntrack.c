@@ -32,6 +32,7 @@ struct requests {
 	struct address_range ranges[CONNTRACK_QUEUE_MAX];
 	size_t count;
 	bool all;
+	bool kept_too;
 };
 
 struct conntrack {
@@ -179,7 +180,7 @@ static int on_entry(struct nl_msg *msg, void *user)
 	    (ntohl(nla_get_u32(tb[CTA_MARK])) & ct->current_marks) == 0)
 		return NL_OK;
 	if (get_source(tb[CTA_TUPLE_ORIG], &source) && is_requested(ct->current, &source) &&
-	    !is_kept(ct, &source))
+	    (ct->current->kept_too || !is_kept(ct, &source)))
 		remove_entry(ct, source.family, tb);
 	return NL_OK;
 }
@@ -274,7 +275,7 @@ static void take(struct conntrack *ct)
 
 	ct->queue = ct->current;
 	ct->queue->count = 0;
-	ct->queue->all = false;
+	ct->queue->all = ct->queue->kept_too = false;
 	ct->current = taken;
 	ct->current_marks = ct->marks;
 }
@@ -410,6 +411,14 @@ void conntrack_forget(struct conntrack *ct, const struct address_range *range)
 		ct->queue->all = true;
 	else if (!ct->queue->all && !prefixes_cover(ct->kept, range))
 		ct->queue->ranges[ct->queue->count++] = *range;
+	pthread_cond_signal(&ct->wake);
+	pthread_mutex_unlock(&ct->lock);
+}
+
+void conntrack_forget_all(struct conntrack *ct)
+{
+	pthread_mutex_lock(&ct->lock);
+	ct->queue->all = ct->queue->kept_too = true;
 	pthread_cond_signal(&ct->wake);
 	pthread_mutex_unlock(&ct->lock);
 }

@@ -42,8 +42,12 @@ void conntrack_add_marks(struct conntrack *conntrack, uint32_t marks);
 void conntrack_stop(struct conntrack *conntrack);
 
 /* Ask for the removal of pinned flows (ct mark & marks != 0) whose original source is in range;
- * NULL means all pinned flows. Never blocks. Any thread. */
+ * NULL means all pinned flows that are not kept. Never blocks. Any thread. */
 void conntrack_forget(struct conntrack *conntrack, const struct address_range *range);
+
+/* Ask for the removal of all pinned flows, those that are kept too: the rules do not see them. Never
+ * blocks. Any thread. */
+void conntrack_forget_all(struct conntrack *conntrack);
 
 /* From now on keep (or, the other way, no longer keep) the flows from this range. Each keeping is
  * undone by one of the same range. Any thread. */

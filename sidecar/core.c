@@ -442,7 +442,7 @@ void core_tick(struct core *core)
 	steering_tick(core->steering, !was_stopped(core));
 	xfrm_tick(core->xfrm);
 	if (steering_flows_unchecked(core->steering))
-		core->forget_all = true;
+		conntrack_forget_all(core->conntrack);
 	forget_departed(core);
 	core_settle(core);
 	retry_store(core);

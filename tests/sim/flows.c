@@ -21,7 +21,7 @@ struct keeping {
 struct forgetting {
 	uint64_t boot;
 	struct address_range range;
-	bool all;
+	bool all, kept_too;
 };
 
 struct flows {
@@ -75,23 +75,30 @@ static void forget(struct sim *sim, uint64_t arg)
 		struct kernel_flow *flow = &sim->flows->table[i];
 
 		if (flow->used && flow->mark & sim->settings.mark_mask &&
-		    !is_kept(sim->flows, flow) && (order->all || in_range(flow, &order->range)))
+		    (order->kept_too || !is_kept(sim->flows, flow)) &&
+		    (order->all || in_range(flow, &order->range)))
 			flow->used = false;
 	}
 }
 
-void conntrack_forget(struct conntrack *conntrack, const struct address_range *range)
+static void order_forgetting(struct forgetting ordered)
 {
 	struct sim *sim = sim_now();
 	unsigned slot = sim->flows->next_order++ % FORGET_MAX;
-	struct forgetting *order = &sim->flows->orders[slot];
 
 	if (!steerd_call(sim))
 		return;
-	*order = (struct forgetting){ .boot = conntrack->boot, .all = !range };
-	if (range)
-		order->range = *range;
+	sim->flows->orders[slot] = ordered;
 	sim_after(sim, sim_delay(sim, 100, 100 * SIM_MS), forget, "conntrack: forget flows", slot);
+}
+
+void conntrack_forget(struct conntrack *conntrack, const struct address_range *range)
+{
+	struct forgetting order = { .boot = conntrack->boot, .all = !range };
+
+	if (range)
+		order.range = *range;
+	order_forgetting(order);
 }
 
 void conntrack_keep(struct conntrack *conntrack, const struct address_range *range, bool keep)
@@ -114,6 +121,12 @@ struct conntrack_counters conntrack_counters(struct conntrack *conntrack)
 {
 	(void)conntrack;
 	return (struct conntrack_counters){ 0 };
+}
+
+void conntrack_forget_all(struct conntrack *conntrack)
+{
+	order_forgetting(
+		(struct forgetting){ .boot = conntrack->boot, .all = true, .kept_too = true });
 }
 
 void conntrack_add_marks(struct conntrack *conntrack, uint32_t marks)

@@ -206,6 +206,19 @@ static void test_kept_addresses_keep_their_flows(void **state)
 	assert_true(netns_wait(is_gone, (void *)&flows[1], 2000));
 }
 
+static void test_all_means_the_kept_ones_too(void **state)
+{
+	const struct address_range kept = range("198.51.100.16", "198.51.100.31");
+
+	(void)state;
+	make_flows();
+	conntrack_keep(conntrack, &kept, true);
+	conntrack_forget_all(conntrack);
+	assert_true(netns_wait(is_gone, (void *)&flows[1], 2000));
+	expect_left(0x18);
+	conntrack_keep(conntrack, &kept, false);
+}
+
 /* After a reload there may be other paths; the flows of those before are still found. */
 static void test_marks_of_more_paths(void **state)
 {
@@ -311,6 +324,7 @@ int main(void)
 		TEST(test_zone),
 		TEST(test_signals_blocked),
 		TEST(test_marks_of_more_paths),
+		TEST(test_all_means_the_kept_ones_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

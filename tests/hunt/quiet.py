@@ -104,9 +104,10 @@ class Quiet:
                 if client != gateway or bool(client) != (number in intended)]
 
     def _settle_tunnels(self):
-        """First those that are to go, so that their addresses are free."""
-        for _ in range(ATTEMPTS):
-            wrong = self._settled_within(SETTLE_SECONDS)
+        """First those that are to go, so that their addresses are free. Each time they get longer:
+        on a busy machine a new attempt would only end one that was about to succeed."""
+        for attempt in range(ATTEMPTS):
+            wrong = self._settled_within(SETTLE_SECONDS * (attempt + 1))
             if not wrong:
                 return
             for number in wrong:

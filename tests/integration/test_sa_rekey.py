@@ -91,8 +91,11 @@ def fixture_with_udp(lab):
 
 
 def test_rekeys_under_load(with_udp, flows, eventually):
+    """The gateway drops nothing. Each end's own kernel may lose what it has under way by an SA that is
+    just replaced; nobody sends a datagram again, so some of many thousands may be missing."""
     lab = with_udp
     lab.grant_and_wait("acme")
+    denied = lab.steer.status()["counters"]["packets_denied"]
     flow = flows("acme")
     assert flow.path == "bypass"
     assert lab.verdict("acme", "udp443") == ("answered", "bypass")
@@ -107,7 +110,9 @@ def test_rekeys_under_load(with_udp, flows, eventually):
         fast.terminate()
         counts = json.loads(fast.communicate(timeout=60)[0])
     print(f"{REKEYS} rekeys: {counts}")
-    assert counts["answered"] == {"bypass": counts["sent"]}, counts
     assert counts["sent"] > 10 * REKEYS, counts
+    assert counts["answered"].keys() == {"bypass"}, counts
+    assert counts["sent"] - counts["answered"]["bypass"] <= REKEYS, counts
+    assert lab.steer.status()["counters"]["packets_denied"] == denied
     last = flow.stop()
     assert last["complete"], last

@@ -3,6 +3,7 @@
 same way at the same time, one exempt and one not."""
 
 import collections
+import itertools
 import re
 
 import pytest
@@ -44,6 +45,15 @@ def as_promised(way, listed):
                 "TUNNEL" in listed))
 
 
+def families(way):
+    """Of the inner addresses. A customer with IPComp sends nothing of the other family than its tunnel's:
+    its own kernel finds an SA with the policy's SPI whose selector is of the wrong one, and says EEXIST
+    (xfrm_state_find() in net/xfrm/xfrm_state.c)."""
+    if not way.endswith("ipcomp"):
+        return FAMILIES
+    return (6,) if way.startswith("outer-ipv6") else (4,)
+
+
 def check_compression(lab):
     """Were there packets that were compressed, and others too short for it?"""
     host = re.search(r"remote '.*' @ (\S+)\[", lab.gateway.list_sas()[NORTH.connection])[1]
@@ -56,20 +66,22 @@ def check_compression(lab):
 
 
 def test_exempt_is_one_of_two(lab, flows, way):
-    for site, family in zip((NORTH, SOUTH), FAMILIES):
+    inner = families(way)
+    for site, family in zip((NORTH, SOUTH), itertools.cycle(inner)):
         listed = lab.gateway.list_sas()[site.connection]
         assert as_promised(way, listed), listed
         assert lab.verdict(site.name, "nontls443", family) == ("denied", None)
-    lab.grant_and_wait(NORTH.tenant, NORTH.name)
-    others = [lab.source(SOUTH.name, family) for family in FAMILIES]
+    lab.steer.grant(NORTH.tenant)
+    lab.wait_path(NORTH.name, "bypass", family=inner[0])
+    others = [lab.source(SOUTH.name, family) for family in inner]
     before = [lab.bypassed_packets(source) for source in others]
-    running = [flows(NORTH.name, family) for family in FAMILIES]
+    running = [flows(NORTH.name, family) for family in inner]
     for flow in running:
         assert flow.path == "bypass", flow.first
         flow.wait_progress()
-    for family in FAMILIES:
+    for family in inner:
         assert lab.verdict(SOUTH.name, "nontls443", family) == ("denied", None)
-    assert lab.verdict(SOUTH.name, "tls443") == ("answered", "enforce")
+    assert lab.verdict(SOUTH.name, "tls443", inner[0]) == ("answered", "enforce")
     assert [lab.bypassed_packets(source) for source in others] == before
     if way.endswith("ipcomp"):
         check_compression(lab)
@@ -77,5 +89,5 @@ def test_exempt_is_one_of_two(lab, flows, way):
         last = flow.stop()
         assert last["complete"], last
     lab.steer.revoke(NORTH.tenant)
-    for family in FAMILIES:
+    for family in inner:
         assert lab.verdict(NORTH.name, "nontls443", family) == ("denied", None)

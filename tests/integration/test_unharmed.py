@@ -27,7 +27,7 @@ def rekey(lab, what):
 
     before = newest()
     charon.swanctl("--rekey", f"--{what}", "gateway" if what == "ike" else "internet")
-    wait_until(lambda: newest() > before, f"the {what} SA is rekeyed")
+    wait_until(lambda: newest() > before, f"the {what} SA is rekeyed", 30)
 
 
 def kill_steerd(lab):

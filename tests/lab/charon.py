@@ -159,7 +159,7 @@ class Charon:
         listed = self.network.ip(self.role, "-s", "xfrm", "state", "list", "src", source).stdout
         found = {}
         for state in re.split(r"^(?=src )", listed, flags=re.MULTILINE)[1:]:
-            protocol, spi = re.search(r"proto (\S+) spi (\S+)", state).groups()
+            protocol, spi = re.search(r"proto (\S+) spi (0x[0-9a-f]+)", state).groups()
             found[protocol, int(spi, 16)] = int(re.search(r"(\d+)\(packets\)", state)[1])
         return found
 

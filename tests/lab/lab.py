@@ -223,10 +223,10 @@ class Lab:
         with concurrent.futures.ThreadPoolExecutor(len(probes)) as pool:
             return list(pool.map(lambda probe: self.verdict(probe[0], kind, probe[1]), probes))
 
-    def wait_path(self, name, path, deadline=10.0):
+    def wait_path(self, name, path, deadline=10.0, family=4):
         """Until the customer's port 443 that is not TLS takes this path; None: is not answered."""
-        return wait_until(lambda: self.probe(name, "nontls443", timeout=1.0)["path"] == path
-                          or None, f"{name} takes the path {path}", deadline)
+        return wait_until(lambda: self.probe(name, "nontls443", family, timeout=1.0)["path"]
+                          == path or None, f"{name} takes the path {path}", deadline)
 
     def flow(self, name, family=4, port=0, tls=False, source=None):
         """Start a long-lived connection on port 443."""

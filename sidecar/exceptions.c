@@ -265,6 +265,30 @@ static int check_lifetime(const struct exceptions *exceptions, int profile,
 	return -EINVAL;
 }
 
+static bool has_active(const struct exceptions *exceptions, const struct exception *exception)
+{
+	const struct active *active;
+
+	DL_FOREACH(exceptions->active, active)
+		if (!strcmp(active->tenant->name, exception->tenant) &&
+		    !strcmp(active->profile_name, exception->profile))
+			return true;
+	return false;
+}
+
+/* The disk may not have taken yet that the one before has ended. */
+static int write_grant(struct exceptions *exceptions, struct exception *exception)
+{
+	int r = store_grant(exceptions->store, exception, &exception->id);
+
+	if (r == -EEXIST && !has_active(exceptions, exception)) {
+		r = exceptions_settle(exceptions);
+		if (r == 0)
+			r = store_grant(exceptions->store, exception, &exception->id);
+	}
+	return note_store(exceptions, r, "write");
+}
+
 int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 		     const char **ret_error)
 {
@@ -286,8 +310,7 @@ int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 		*ret_error = "too many exceptions are active";
 		return -ENOSPC;
 	}
-	r = note_store(exceptions, store_grant(exceptions->store, exception, &exception->id),
-		       "write");
+	r = write_grant(exceptions, exception);
 	if (r == -EEXIST)
 		*ret_error = "this tenant has an active exception for this profile already";
 	if (r == 0)

@@ -124,6 +124,20 @@ static void test_set_back(void **state)
 	assert_int_equal(until("acme"), 0);
 }
 
+/* The next one can be granted at once, although the disk has not heard of the end yet. */
+static void test_grant_after_the_end(void **state)
+{
+	const int64_t now = clock_wall_us(), end = now + 30 * MINUTE;
+
+	(void)state;
+	grant("acme", end);
+	tick(now, MINUTE);
+	tick(end, 31 * MINUTE);
+	assert_int_equal(expired, 1);
+	grant("acme", end + 30 * MINUTE);
+	assert_int_equal(until("acme"), end + 30 * MINUTE);
+}
+
 /* Reading the store again, as a reload does, does not bring the later end back. */
 static void test_set_back_and_reload(void **state)
 {
@@ -160,6 +174,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_set_back),
+		TEST(test_grant_after_the_end),
 		TEST(test_set_back_and_reload),
 		TEST(test_set_forward),
 	};

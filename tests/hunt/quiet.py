@@ -170,6 +170,6 @@ class Quiet:
         ages = ", ".join(f"{path} {(time.time_ns() - at) / SECOND:.1f} s ago"
                          for path, at in seen.items() if at)
         tenant = self.hunt.tenants[number].name
-        explained = self.operator.ask("explain", tenant=tenant)
+        explained = self.operator.ask("explain", subject=tenant)
         return (f"new IPv{family} flows of {tenant} do not arrive by {path}; last seen by: "
                 f"{ages or 'none'}; steerd says {explained}")

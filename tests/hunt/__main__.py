@@ -41,7 +41,7 @@ def parse():
     args.seed = random.SystemRandom().randrange(1 << 31) if args.seed is None else args.seed
     args.rate = args.rate or (10 if args.slow else 80)
     args.period = args.period or (0.8 if args.slow else 0.05)
-    args.quiet = args.quiet or (250 if args.slow else 1000)
+    args.quiet = args.quiet or (250 if args.slow else 2000)
     return args
 
 

@@ -276,44 +276,6 @@ static int do_exceptions(void *user, const struct control_caller *caller, yajl_v
 	return r;
 }
 
-static void write_profile(struct daemon *daemon, struct json_writer *w,
-			  const struct profile *profile)
-{
-	char service[16];
-
-	json_object_begin(w, NULL);
-	json_string(w, "profile", profile->name);
-	json_string(w, "path", daemon->core.settings->paths[profile->path].name);
-	json_array_begin(w, "services");
-	for (unsigned i = 0; i < profile->service_count; i++) {
-		snprintf(service, sizeof(service), "%s/%u",
-			 profile->services[i].protocol == IPPROTO_TCP ? "tcp" : "udp",
-			 profile->services[i].port);
-		json_string(w, NULL, service);
-	}
-	json_array_end(w);
-	if (profile->max_lifetime_s)
-		json_int(w, "max_lifetime_s", profile->max_lifetime_s);
-	else
-		json_string(w, "max_lifetime_s", NULL);
-	json_object_end(w);
-}
-
-static int do_profiles(void *user, const struct control_caller *caller, yajl_val request,
-		       struct json_writer *w, char error[CONTROL_ERROR_MAX])
-{
-	struct daemon *daemon = user;
-
-	(void)caller;
-	(void)request;
-	(void)error;
-	json_array_begin(w, "profiles");
-	for (unsigned p = 0; p < daemon->core.settings->profile_count; p++)
-		write_profile(daemon, w, &daemon->core.settings->profiles[p]);
-	json_array_end(w);
-	return 0;
-}
-
 static int refuse(char error[CONTROL_ERROR_MAX], const char *sentence)
 {
 	snprintf(error, CONTROL_ERROR_MAX, "%s", sentence);
@@ -357,6 +319,14 @@ static int read_grant(yajl_val request, struct exception *ret, char error[CONTRO
 		return refuse(error, "expires_s: expected 1 second to 10 years");
 	ret->expires_at_us = clock_wall_us() + expires_s * 1000000;
 	return 0;
+}
+
+/* Such a profile is one that only a test, which ends by itself, can be made of. */
+static bool is_only_for_try(const struct daemon *daemon, const char *name)
+{
+	const int profile = settings_profile_index(daemon->core.settings, name);
+
+	return profile >= 0 && daemon->core.settings->profiles[profile].only_try;
 }
 
 static void publish_grant(struct daemon *daemon, const struct exception *exception)
@@ -409,6 +379,10 @@ static int do_grant(void *user, const struct control_caller *caller, yajl_val re
 
 	if (r < 0)
 		return r;
+	if (is_only_for_try(daemon, exception.profile))
+		return refuse(error,
+			      "profile: this one is only for steerctl try (only_for); expected "
+			      "another one, steerctl profiles lists them");
 	snprintf(exception.granted_by, sizeof(exception.granted_by), "%s", caller->name);
 	core_expire(&daemon->core);
 	r = exceptions_grant(daemon->core.exceptions, &exception, &why);
@@ -553,7 +527,7 @@ const struct control_command commands[] = {
 	{ "status", do_status },
 	{ "tenants", do_tenants },
 	{ "exceptions", do_exceptions },
-	{ "profiles", do_profiles },
+	{ "profiles", commands_profiles },
 	{ "grant", do_grant },
 	{ "revoke", do_revoke },
 	{ "explain", commands_explain },

@@ -9,10 +9,12 @@
 /* Ends with a NULL name. */
 extern const struct control_command commands[];
 
-/* explain and doctor have files of their own. */
+/* explain, doctor and profiles have files of their own. */
 int commands_explain(void *user, const struct control_caller *caller, yajl_val request,
 		     struct json_writer *w, char error[CONTROL_ERROR_MAX]);
 int commands_doctor(void *user, const struct control_caller *caller, yajl_val request,
 		    struct json_writer *w, char error[CONTROL_ERROR_MAX]);
+int commands_profiles(void *user, const struct control_caller *caller, yajl_val request,
+		      struct json_writer *w, char error[CONTROL_ERROR_MAX]);
 
 #endif

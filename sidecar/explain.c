@@ -14,7 +14,9 @@
 
 #include "commands.h"
 #include "daemon.h"
+#include "destinations.h"
 #include "plan.h"
+#include "settings_destinations.h"
 
 struct question {
 	struct daemon *daemon;
@@ -25,6 +27,7 @@ struct question {
 	struct address address;
 	uint8_t protocol; /* 0: not asked */
 	uint16_t port;
+	struct address destination;
 	bool all_met;
 };
 
@@ -88,33 +91,27 @@ static int read_subject(struct question *q, const char *subject, char error[CONT
 	return 0;
 }
 
-/* "203.0.113.10:443" or "[2001:db8::1]:443": only the port decides. */
 static int read_destination(struct question *q, const char *dst, const char *proto,
 			    char error[CONTROL_ERROR_MAX])
 {
-	const char *colon = dst ? strrchr(dst, ':') : NULL;
-	char *end;
-	unsigned long port;
+	struct address_range range;
 
 	if (!dst)
 		return 0;
 	if (proto && strcmp(proto, "tcp") && strcmp(proto, "udp"))
 		return refuse(error, "proto: expected tcp or udp");
-	port = colon ? strtoul(colon + 1, &end, 10) : 0;
-	if (!colon || *end || !port || port > 65535)
+	if (destination_parse_listener(dst, &range, &q->port) < 0)
 		return refuse(error, "dst: expected ADDRESS:PORT, [ADDRESS]:PORT for IPv6");
-	q->port = (uint16_t)port;
+	q->destination.family = range.family;
+	memcpy(q->destination.bytes, range.lo, sizeof(q->destination.bytes));
 	q->protocol = proto && !strcmp(proto, "udp") ? IPPROTO_UDP : IPPROTO_TCP;
 	return 0;
 }
 
-static bool serves(const struct profile *profile, const struct question *q)
+static bool covers(const struct profile *profile, const struct question *q)
 {
-	for (unsigned i = 0; i < profile->service_count; i++)
-		if (profile->services[i].protocol == q->protocol &&
-		    profile->services[i].port == q->port)
-			return true;
-	return !q->protocol;
+	return !q->protocol ||
+	       settings_profile_covers(profile, q->protocol, q->port, &q->destination);
 }
 
 /* The profile by which the flow could bypass, or -1. */
@@ -123,7 +120,7 @@ static int find_profile(const struct question *q)
 	const struct settings *settings = q->daemon->core.settings;
 
 	for (unsigned p = 0; q->tenant && p < settings->profile_count; p++)
-		if (model_exempt_until(q->tenant, p) && serves(&settings->profiles[p], q))
+		if (model_exempt_until(q->tenant, p) && covers(&settings->profiles[p], q))
 			return (int)p;
 	return -1;
 }
@@ -145,6 +142,25 @@ static void explain_tenant(struct question *q)
 	}
 }
 
+/* Of a flow that no exception covers. */
+static void explain_uncovered(struct question *q)
+{
+	const char *protocol = q->protocol == IPPROTO_TCP ? "tcp" : "udp";
+	struct address_range range = { .family = q->destination.family };
+	const struct reserved_prefix *reserved;
+	char text[DESTINATION_TEXT_MAX];
+
+	memcpy(range.lo, q->destination.bytes, sizeof(range.lo));
+	memcpy(range.hi, q->destination.bytes, sizeof(range.hi));
+	destination_listener_text(&range, q->port, text);
+	reserved = destination_reserved(&range);
+	if (reserved)
+		reason(q, false, "%s is never a destination: %s is %s (%s)", text, reserved->prefix,
+		       reserved->what, reserved->source);
+	else
+		reason(q, false, "no active exception covers %s %s", protocol, text);
+}
+
 static void explain_exception(struct question *q, int profile)
 {
 	const struct settings *settings = q->daemon->core.settings;
@@ -154,8 +170,7 @@ static void explain_exception(struct question *q, int profile)
 		       settings->profiles[profile].name,
 		       settings->paths[settings->profiles[profile].path].name);
 	else if (q->protocol)
-		reason(q, false, "no active exception covers %s port %u",
-		       q->protocol == IPPROTO_TCP ? "tcp" : "udp", q->port);
+		explain_uncovered(q);
 	else
 		reason(q, false, "no exception is active");
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "settings_destinations.h"
 #include "settings_parse.h"
 #include "settings_schema.h"
 
@@ -355,29 +356,74 @@ static int path_index(const struct settings *s, const char *name)
 	return -1;
 }
 
+static int check_profile_path(struct loader *l, unsigned index, char *error)
+{
+	struct settings_profile_draft *draft = &l->drafts[index];
+	int path = path_index(l->settings, draft->path);
+
+	if (path < 0)
+		return refuse(l, error, line_of(&l->profiles[index], "profile", "path"),
+			      "profile.path: there is no path \"%s\"; expected the name of a "
+			      "path section",
+			      draft->path);
+	draft->profile.path = (unsigned)path;
+	return 0;
+}
+
+static int check_profile_flows(struct loader *l, unsigned index, char *error)
+{
+	struct settings_profile_draft *draft = &l->drafts[index];
+	const struct lines *lines = &l->profiles[index];
+	char why[SETTINGS_WHY_MAX];
+	const char *key;
+
+	if (!draft->profile.service_count && !draft->listeners.count)
+		return refuse(l, error, lines->section,
+			      "profile.services: missing in profile %s; expected services, or an "
+			      "explicit_proxy",
+			      draft->profile.name);
+	if (!draft->profile.service_count && draft->destinations.count)
+		return refuse(l, error, line_of(lines, "profile", "destinations"),
+			      "profile.destinations: given without profile.services; expected the "
+			      "services at these destinations");
+	if (settings_read_destinations(draft, &key, why) < 0)
+		return refuse(l, error, line_of(lines, "profile", key), "profile.%s: %s", key, why);
+	return 0;
+}
+
+static int check_profile_lifetime(struct loader *l, unsigned index, char *error)
+{
+	struct profile *profile = &l->drafts[index].profile;
+
+	if (!profile->only_try)
+		return 0;
+	if (profile->max_lifetime_s > SETTINGS_TRY_MAX_S)
+		return refuse(l, error, line_of(&l->profiles[index], "profile", "max_lifetime"),
+			      "profile.max_lifetime: longer than 60m in profile %s, which is only "
+			      "for try; expected at most 60m",
+			      profile->name);
+	if (!profile->max_lifetime_s)
+		profile->max_lifetime_s = SETTINGS_TRY_MAX_S;
+	return 0;
+}
+
 static int check_profiles(struct loader *l, char *error)
 {
 	struct settings *s = l->settings;
 	unsigned i;
-	int r;
+	int r = 0;
 
-	for (i = 0; i < s->profile_count; i++) {
-		struct settings_profile_draft *draft = &l->drafts[i];
-
-		r = check_required(l, &l->profiles[i], "profile", draft->profile.name, error);
-		if (r < 0)
-			return r;
-		r = path_index(s, draft->path);
-		if (r < 0)
-			return refuse(
-				l, error, line_of(&l->profiles[i], "profile", "path"),
-				"profile.path: there is no path \"%s\"; expected the name of a "
-				"path section",
-				draft->path);
-		draft->profile.path = (unsigned)r;
-		s->profiles[i] = draft->profile;
+	for (i = 0; i < s->profile_count && r == 0; i++) {
+		r = check_required(l, &l->profiles[i], "profile", l->drafts[i].profile.name, error);
+		if (r == 0)
+			r = check_profile_path(l, i, error);
+		if (r == 0)
+			r = check_profile_flows(l, i, error);
+		if (r == 0)
+			r = check_profile_lifetime(l, i, error);
+		s->profiles[i] = l->drafts[i].profile;
 	}
-	return 0;
+	return r;
 }
 
 /* Whoever binds an ipc endpoint takes it over silently, so two owners of one are an error here. */
@@ -515,4 +561,31 @@ int settings_profile_index(const struct settings *settings, const char *name)
 			return (int)i;
 	}
 	return -1;
+}
+
+enum strength settings_strength(const struct settings *settings, const struct profile *profile)
+{
+	if (settings->paths[profile->path].enforces_tls)
+		return STRENGTH_NON_TLS_ONLY;
+	if (profile->destination_count || !profile->service_count)
+		return STRENGTH_DESTINATIONS;
+	return STRENGTH_ANY_443;
+}
+
+static const struct {
+	const char *name, *risk;
+} strengths[STRENGTH_COUNT] = {
+	[STRENGTH_ANY_443] = { "any-443", "high" },
+	[STRENGTH_DESTINATIONS] = { "destinations", "medium" },
+	[STRENGTH_NON_TLS_ONLY] = { "non-tls-only", "low" },
+};
+
+const char *settings_strength_name(enum strength strength)
+{
+	return strengths[strength].name;
+}
+
+const char *settings_strength_risk(enum strength strength)
+{
+	return strengths[strength].risk;
 }

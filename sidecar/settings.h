@@ -12,9 +12,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "address_range.h"
+
 #define SETTINGS_PATHS_MAX 8
 #define SETTINGS_PROFILES_MAX 16
 #define SETTINGS_SERVICES_MAX 16
+#define SETTINGS_DESTINATIONS_MAX 256
+#define SETTINGS_LISTENERS_MAX 8
 #define SETTINGS_VIA_MAX 8
 #define SETTINGS_BIND_MAX 4
 #define SETTINGS_NAME_MAX 24 /* of a path or profile: [a-z][a-z0-9_-]*, part of nft set names */
@@ -37,6 +41,7 @@ struct path {
 	struct address via[SETTINGS_VIA_MAX];
 	unsigned via_count;
 	char interface[IFNAMSIZ]; /* "" : the kernel finds it from the next hop */
+	bool enforces_tls;        /* its far side tunnels what is not TLS and enforces what is */
 };
 
 struct service {
@@ -44,13 +49,36 @@ struct service {
 	uint16_t port;    /* host byte order */
 };
 
+/* An explicit proxy: TCP, at one address. */
+struct listener {
+	struct address_range address;
+	uint16_t port; /* host byte order */
+};
+
 struct profile {
 	char name[SETTINGS_NAME_MAX + 1];
 	unsigned path; /* index into settings.paths */
 	struct service services[SETTINGS_SERVICES_MAX];
-	unsigned service_count;
+	unsigned service_count; /* 0: only with listeners */
+	/* Prefixes and single addresses, disjoint; none: everywhere but to what is reserved. */
+	struct address_range destinations[SETTINGS_DESTINATIONS_MAX];
+	unsigned destination_count;
+	/* Beside the services: these are not bound to the destinations. */
+	struct listener listeners[SETTINGS_LISTENERS_MAX];
+	unsigned listener_count;
+	bool only_try;          /* for steerctl try, not to be granted */
 	int64_t max_lifetime_s; /* 0: no limit */
 };
+
+/* How much an exception lets through, from the most to the least. */
+enum strength {
+	STRENGTH_ANY_443,      /* the services, to any destination, unseen */
+	STRENGTH_DESTINATIONS, /* to known destinations only */
+	STRENGTH_NON_TLS_ONLY, /* what is TLS is enforced behind the path */
+	STRENGTH_COUNT
+};
+/* The longest exception to a profile with only_try. */
+#define SETTINGS_TRY_MAX_S (INT64_C(60) * 60)
 
 struct settings {
 	/* charon { } */
@@ -92,13 +120,20 @@ struct settings {
  * "FILE:LINE: KEY: what is wrong; expected WHAT". Defaults are those of steerd.conf(5).
  * Checked across keys: marks non-zero, distinct and within mark_mask, below its highest bit
  * (kept for replies); mask not 0; path.table unique, not 0, 253, 254 or 255, given exactly when
- * via is; profiles name an existing path; at least one profile; endpoints start with ipc://.
+ * via is; profiles name an existing path; at least one profile; endpoints start with ipc://;
+ * destinations and listeners are unicast, nothing that is reserved (destinations.h), no address of
+ * this machine; a profile has services or listeners; one with only_for lasts SETTINGS_TRY_MAX_S.
  */
 int settings_load(const char *file, struct settings **ret_settings, char error[SETTINGS_ERROR_MAX]);
 void settings_free(struct settings *settings);
 
 /* Find by name; -1 if there is none. */
 int settings_profile_index(const struct settings *settings, const char *name);
+
+/* What the profile's path and destinations make of it, its name and its risk in a word. */
+enum strength settings_strength(const struct settings *settings, const struct profile *profile);
+const char *settings_strength_name(enum strength strength);
+const char *settings_strength_risk(enum strength strength);
 
 /* "30d", "15m", "3s", "500ms", "2h" into milliseconds; -EINVAL otherwise. Positive, at most 10
  * years. */

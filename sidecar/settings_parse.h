@@ -23,7 +23,7 @@
 #include "settings.h"
 
 #define SETTINGS_FILE_MAX (1u << 20)
-#define SETTINGS_VALUES_MAX 32
+#define SETTINGS_VALUES_MAX 256
 #define SETTINGS_KEY_MAX 64
 
 enum settings_item_kind { SETTINGS_SECTION_BEGIN, SETTINGS_SECTION_END, SETTINGS_KEY };

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -288,6 +289,30 @@ CONVERTER(to_services)
 	return 0;
 }
 
+/* What each of them must be is said by settings_destinations.h. */
+CONVERTER(to_texts)
+{
+	struct settings_texts *texts = at;
+	unsigned i;
+
+	if (count > (unsigned)key->max || count == 0)
+		return -ERANGE;
+	for (i = 0; i < count; i++)
+		snprintf(texts->text[i], sizeof(texts->text[i]), "%s", values[i]);
+	texts->count = count;
+	return 0;
+}
+
+CONVERTER(to_only_try)
+{
+	(void)key;
+	(void)count;
+	if (strcmp(values[0], "try") != 0)
+		return -EINVAL;
+	*(bool *)at = true;
+	return 0;
+}
+
 #define AT(member) .offset = offsetof(struct settings, member)
 #define TEXT(member, shortest)                                                                     \
 	AT(member), .min = (shortest), .max = sizeof(((struct settings *)0)->member) - 1
@@ -357,12 +382,26 @@ const struct settings_key settings_keys[] = {
 	{ "path", "interface", to_interface, offsetof(struct path, interface), 1, IFNAMSIZ - 1,
 	  .kind = "an interface name", .expected = "an interface name of at most 15 characters" },
 
+	{ "path", "enforces_tls", to_yes_no, offsetof(struct path, enforces_tls),
+	  .kind = "yes or no", .expected = "yes or no" },
+
 	{ "profile", "path", to_name, offsetof(struct settings_profile_draft, path), 1,
 	  SETTINGS_NAME_MAX, .required = true, .kind = "the name of a path",
 	  .expected = "the name of a path section" },
 	{ "profile", "services", to_services, offsetof(struct settings_profile_draft, profile), 1,
-	  SETTINGS_SERVICES_MAX, .list = true, .required = true, .kind = "a service",
+	  SETTINGS_SERVICES_MAX, .list = true, .kind = "a service",
 	  .expected = "1 to 16 services such as \"tcp/443\" or \"udp/3478\"" },
+	{ "profile", "destinations", to_texts,
+	  offsetof(struct settings_profile_draft, destinations), 1, SETTINGS_DESTINATIONS_MAX,
+	  .list = true, .kind = "a prefix",
+	  .expected = "1 to 256 prefixes such as \"203.0.113.0/24\" or \"2001:db8::/32\"" },
+	{ "profile", "explicit_proxy", to_texts,
+	  offsetof(struct settings_profile_draft, listeners), 1, SETTINGS_LISTENERS_MAX,
+	  .list = true, .kind = "a listener",
+	  .expected = "1 to 8 listeners such as \"203.0.113.80:80\" or \"[2001:db8::80]:80\"" },
+	{ "profile", "only_for", to_only_try,
+	  offsetof(struct settings_profile_draft, profile.only_try), .kind = "known",
+	  .expected = "try" },
 	{ "profile", "max_lifetime", to_duration_s,
 	  offsetof(struct settings_profile_draft, profile.max_lifetime_s), 1, 3650LL * 86400,
 	  .kind = "a duration", .expected = "a duration such as 90d, of whole seconds, at most 3650d" },

@@ -12,11 +12,20 @@
 
 #include "settings.h"
 
-/* A path or profile while its file is read: settings names the path of a profile by index,
- * which is known only when all paths are. */
+/* The values of a list as they were written, cut to what fits: no valid one is that long. */
+struct settings_texts {
+	char text[SETTINGS_DESTINATIONS_MAX][64];
+	unsigned count;
+};
+
+/*
+ * A path or profile while its file is read: settings names the path of a profile by index, which is
+ * known only when all paths are; and of a long list a refusal has to name the one that is wrong.
+ */
 struct settings_profile_draft {
 	struct profile profile;
 	char path[SETTINGS_NAME_MAX + 1];
+	struct settings_texts destinations, listeners;
 };
 
 struct settings_key {

@@ -213,12 +213,43 @@ static void format_lifetime(yajl_val row, char buf[TEXT_MAX])
 	strcpy(buf, "unlimited");
 }
 
+/* A published list has dozens of prefixes, which --json prints all. */
+#define DESTINATIONS_SHOWN 2
+
+static void format_destinations(yajl_val row, char buf[TEXT_MAX])
+{
+	yajl_val list = text_member(row, "destinations"), services = text_member(row, "services");
+	size_t count = YAJL_IS_ARRAY(list) ? YAJL_GET_ARRAY(list)->len : 0, i, len = 0;
+	char item[TEXT_MAX];
+
+	strcpy(buf, YAJL_IS_ARRAY(services) && YAJL_GET_ARRAY(services)->len ? "any" : "-");
+	for (i = 0; i < count && i < DESTINATIONS_SHOWN && len < TEXT_MAX; i++) {
+		text_of(YAJL_GET_ARRAY(list)->values[i], item);
+		len += (size_t)snprintf(buf + len, TEXT_MAX - len, "%s%s", i ? "," : "", item);
+	}
+	if (count > DESTINATIONS_SHOWN && len < TEXT_MAX)
+		snprintf(buf + len, TEXT_MAX - len, ",+%zu", count - DESTINATIONS_SHOWN);
+}
+
+static void format_only_for(yajl_val row, char buf[TEXT_MAX])
+{
+	if (text_string(row, "only_for"))
+		text_of(text_member(row, "only_for"), buf);
+	else
+		strcpy(buf, "grant");
+}
+
 int render_profiles(FILE *out, yajl_val answer)
 {
 	static const struct column columns[] = {
 		{ "PROFILE", "profile", 0, NULL },
+		{ "STRENGTH", "strength", 0, NULL },
+		{ "RISK", "risk", 0, NULL },
 		{ "PATH", "path", 0, NULL },
 		{ "SERVICES", "services", 0, NULL },
+		{ "DESTINATIONS", NULL, 0, format_destinations },
+		{ "EXPLICIT-PROXY", "explicit_proxy", 0, NULL },
+		{ "FOR", NULL, 0, format_only_for },
 		{ "MAX-LIFETIME", NULL, 0, format_lifetime },
 	};
 

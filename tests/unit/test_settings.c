@@ -14,7 +14,10 @@
 
 #include <cmocka.h>
 
+#include "destinations.h"
+#include "netns.h"
 #include "settings.h"
+#include "settings_destinations.h"
 #include "settings_parse.h"
 #include "settings_schema.h"
 
@@ -89,6 +92,35 @@ static void test_defaults(void **state)
 	settings_free(s);
 }
 
+static void check_destinations(const struct settings *s)
+{
+	const struct profile *skype = &s->profiles[0], *test = &s->profiles[2];
+	char text[DESTINATION_TEXT_MAX];
+
+	assert_int_equal(s->profile_count, 3);
+	assert_false(s->paths[0].enforces_tls);
+	assert_true(s->paths[1].enforces_tls);
+	assert_int_equal(skype->destination_count, 3);
+	destination_text(&skype->destinations[0], text);
+	assert_string_equal(text, "203.0.113.0/24");
+	destination_text(&skype->destinations[1], text);
+	assert_string_equal(text, "198.51.100.7");
+	assert_true(destination_is_single(&skype->destinations[1]));
+	destination_text(&skype->destinations[2], text);
+	assert_string_equal(text, "2001:db8:443::/48");
+	assert_int_equal(skype->listener_count, 2);
+	destination_listener_text(&skype->listeners[1].address, skype->listeners[1].port, text);
+	assert_string_equal(text, "[2001:db8:443::80]:8080");
+	assert_int_equal(skype->listeners[0].port, 80);
+	assert_false(skype->only_try);
+	assert_int_equal(test->service_count, 0);
+	assert_true(test->only_try);
+	assert_int_equal(test->max_lifetime_s, 3600);
+	assert_int_equal(settings_strength(s, skype), STRENGTH_NON_TLS_ONLY);
+	assert_int_equal(settings_strength(s, &s->profiles[1]), STRENGTH_ANY_443);
+	assert_int_equal(settings_strength(s, test), STRENGTH_DESTINATIONS);
+}
+
 static void check_full(const struct settings *s)
 {
 	struct in6_addr six;
@@ -117,7 +149,6 @@ static void check_full(const struct settings *s)
 	assert_memory_equal(s->paths[0].via[1].bytes, &six, 16);
 	assert_string_equal(s->paths[0].interface, "byp0");
 	assert_int_equal(s->paths[1].table, 0);
-	assert_int_equal(s->profile_count, 2);
 	assert_int_equal(s->profiles[0].path, 1);
 	assert_int_equal(s->profiles[0].service_count, 2);
 	assert_int_equal(s->profiles[0].services[1].protocol, IPPROTO_UDP);
@@ -125,6 +156,7 @@ static void check_full(const struct settings *s)
 	assert_int_equal(s->profiles[0].max_lifetime_s, 90 * 86400);
 	assert_int_equal(s->profiles[1].path, 0);
 	assert_int_equal(settings_profile_index(s, "ssh"), 1);
+	check_destinations(s);
 	assert_int_equal(settings_profile_index(s, "none"), -1);
 }
 
@@ -143,11 +175,14 @@ static void test_every_key(void **state)
 		"\tmark_mask = 255; rule_priority = 1; interface = ipsec1; max_child_sas = 4\n"
 		"\tnft_table = steer_2 }\n"
 		"profile skype { path = local; services = [\"tcp/443\", udp/3478]; max_lifetime = "
-		"90d; }\n"
+		"90d;\n\tdestinations = [203.0.113.0/24, "
+		"\"198.51.100.7\",\n\t\t2001:db8:443::/48]\n"
+		"\texplicit_proxy = [203.0.113.80:80, \"[2001:db8:443::80]:8080\"] }\n"
 		"profile ssh { path = bypass; services = tcp/22 }\n"
+		"profile test { path = bypass; only_for = try; explicit_proxy = 203.0.113.80:80 }\n"
 		"path bypass { mark = 0x01; table = 5443; via = [192.0.2.1, \"2001:db8::1\"];\n"
 		"\tinterface = \"byp0\"; };\n"
-		"path local { mark = 2 }");
+		"path local { mark = 2; enforces_tls = yes }");
 
 	(void)state;
 	check_full(s);
@@ -157,6 +192,8 @@ static void test_every_key(void **state)
 #define STEERING(text) "steering { " text " }\n" MINIMAL
 #define PATH(text) "path q { " text " }\n" MINIMAL
 #define PROFILE(text) "profile t { " text " }\n" MINIMAL
+#define TO(text) PROFILE("path = p; services = tcp/443\ndestinations = " text)
+#define BY(text) PROFILE("path = p; services = tcp/443\nexplicit_proxy = " text)
 
 /* clang-format off */
 static const struct {
@@ -229,13 +266,69 @@ static const struct {
 	  "path b { mark = 0x02000000; table = 5; via = 192.0.2.2 }\n"
 	  "profile s { path = a; services = tcp/1 }", "2: path.table: 5 is that of path a already" },
 	{ PROFILE("services = tcp/443"), "1: profile.path: missing in profile t" },
-	{ PROFILE("path = p"), "1: profile.services: missing in profile t" },
+	{ PROFILE("path = p"), "1: profile.services: missing in profile t; expected services, or" },
 	{ PROFILE("\npath = none; services = tcp/443"), "2: profile.path: there is no path \"none\"" },
 	{ PROFILE("path = p; services = sctp/443"), "1: profile.services: \"sctp/443\" is not a service" },
 	{ PROFILE("path = p; services = tcp/0"), "1: profile.services: \"tcp/0\" is out of range" },
 	{ PROFILE("path = p; services = tcp/70000"), "1: profile.services: \"tcp/70000\" is out of" },
 	{ PROFILE("path = p; services = [tcp/443, tcp/443]"), "1: profile.services: \"tcp/443, ...\" is" },
 	{ PROFILE("path = p; services = tcp/443; max_lifetime = 1500ms"), "1: profile.max_lifetime:" },
+	{ PROFILE("path = p; services = tcp/443; max_lifetime = 61m\nonly_for = try"),
+	  "1: profile.max_lifetime: longer than 60m in profile t, which is only for try" },
+	{ PROFILE("path = p; services = tcp/443; only_for = grant"),
+	  "1: profile.only_for: \"grant\" is not known; expected try" },
+	{ PATH("mark = 0x02000000; enforces_tls = maybe"), "1: path.enforces_tls: \"maybe\" is not yes" },
+	/* destinations */
+	{ PROFILE("path = p; destinations = 203.0.113.1\nexplicit_proxy = 203.0.113.80:80"),
+	  "1: profile.destinations: given without profile.services" },
+	{ TO("[]"), "2: profile.destinations: \"[]\" is out of range; expected 1 to 256 prefixes" },
+	{ TO("here"), "2: profile.destinations: \"here\" is not a prefix; expected ADDRESS or" },
+	{ TO("[203.0.113.1, 203.0.113.300]"), "2: profile.destinations: \"203.0.113.300\" is not a pre" },
+	{ TO("203.0.113.0/33"), "2: profile.destinations: \"203.0.113.0/33\" is not a prefix" },
+	{ TO("203.0.113.0/"), "2: profile.destinations: \"203.0.113.0/\" is not a prefix" },
+	{ TO("203.0.113.0/08"), "2: profile.destinations: \"203.0.113.0/08\" is not a prefix" },
+	{ TO("203.0.113.0/24/3"), "2: profile.destinations: \"203.0.113.0/24/3\" is not a prefix" },
+	{ TO("203.0.113.9/24"), "2: profile.destinations: \"203.0.113.9/24\" has bits behind its length; "
+				"expected 203.0.113.0/24" },
+	{ TO("2001:db8::1/64"), "2: profile.destinations: \"2001:db8::1/64\" has bits behind its length; "
+				"expected 2001:db8::/64" },
+	{ TO("2001:db8::/129"), "2: profile.destinations: \"2001:db8::/129\" is not a prefix" },
+	{ TO("[203.0.113.0/24, 203.0.113.7]"), "2: profile.destinations: \"203.0.113.7\" is within "
+					       "203.0.113.0/24, which is there already" },
+	{ TO("[203.0.113.7, 203.0.113.0/24]"), "2: profile.destinations: \"203.0.113.0/24\" holds "
+					       "203.0.113.7, which is there already" },
+	{ TO("[2001:db8::1, 2001:db8::1]"), "2: profile.destinations: \"2001:db8::1\" is within" },
+	{ TO("0.0.0.0/0"), "2: profile.destinations: \"0.0.0.0/0\" has addresses of 0.0.0.0/8" },
+	{ TO("10.1.0.0/16"), "2: profile.destinations: \"10.1.0.0/16\" has addresses of 10.0.0.0/8, "
+			     "private (RFC 1918); expected unicast addresses of the internet" },
+	{ TO("100.127.255.255"), "2: profile.destinations: \"100.127.255.255\" has addresses of "
+				 "100.64.0.0/10, shared address space (RFC 6598)" },
+	{ TO("127.0.0.1"), "2: profile.destinations: \"127.0.0.1\" has addresses of 127.0.0.0/8" },
+	{ TO("169.254.1.0/24"), "2: profile.destinations: \"169.254.1.0/24\" has addresses of 169" },
+	{ TO("172.16.0.0/11"), "2: profile.destinations: \"172.16.0.0/11\" has bits behind" },
+	{ TO("172.0.0.0/11"), "2: profile.destinations: \"172.0.0.0/11\" has addresses of 172.16.0.0/12" },
+	{ TO("192.168.7.7"), "2: profile.destinations: \"192.168.7.7\" has addresses of 192.168.0.0/16" },
+	{ TO("239.1.1.1"), "2: profile.destinations: \"239.1.1.1\" has addresses of 224.0.0.0/4, multi" },
+	{ TO("255.255.255.255"), "2: profile.destinations: \"255.255.255.255\" has addresses of 240" },
+	{ TO("::/0"), "2: profile.destinations: \"::/0\" has addresses of ::/96" },
+	{ TO("\"::1\""), "2: profile.destinations: \"::1\" has addresses of ::/96, unspecified, loop" },
+	{ TO("::ffff:203.0.113.1"), "2: profile.destinations: \"::ffff:203.0.113.1\" has addresses of ::ff" },
+	{ TO("fd00::/8"), "2: profile.destinations: \"fd00::/8\" has addresses of fc00::/7, unique local" },
+	{ TO("fe80::1"), "2: profile.destinations: \"fe80::1\" has addresses of fe80::/10, link-local" },
+	{ TO("ff02::1"), "2: profile.destinations: \"ff02::1\" has addresses of ff00::/8, multicast" },
+	{ BY("203.0.113.80"), "2: profile.explicit_proxy: \"203.0.113.80\" is not a listener; expected" },
+	{ BY("203.0.113.80:0"), "2: profile.explicit_proxy: \"203.0.113.80:0\" is not a listener" },
+	{ BY("203.0.113.80:65536"), "2: profile.explicit_proxy: \"203.0.113.80:65536\" is not a list" },
+	{ BY("proxy.example:80"), "2: profile.explicit_proxy: \"proxy.example:80\" is not a listener" },
+	{ BY("\"[2001:db8::80]\""), "2: profile.explicit_proxy: \"[2001:db8::80]\" is not a listener" },
+	{ BY("2001:db8::80:80"), "2: profile.explicit_proxy: \"2001:db8::80:80\" is not a listener" },
+	{ BY("\"[203.0.113.80]:80\""), "2: profile.explicit_proxy: \"[203.0.113.80]:80\" is not a" },
+	{ BY("[203.0.113.80:80, 203.0.113.80:80]"),
+	  "2: profile.explicit_proxy: \"203.0.113.80:80\" is there already" },
+	{ BY("10.0.0.80:80"), "2: profile.explicit_proxy: \"10.0.0.80:80\" has addresses of 10.0.0.0/8" },
+	{ BY("[203.0.113.1:1, 203.0.113.1:2, 203.0.113.1:3, 203.0.113.1:4, 203.0.113.1:5, 203.0.113.1:6, "
+	     "203.0.113.1:7, 203.0.113.1:8, 203.0.113.1:9]"),
+	  "2: profile.explicit_proxy: \"203.0.113.1:1, ...\" is out of range; expected 1 to 8" },
 	/* syntax */
 	{ "steering {\n", "2: the last section has no closing brace" },
 	{ "}", "1: this closing brace closes nothing" },
@@ -341,6 +434,120 @@ static void test_counts(void **state)
 	load_many(SETTINGS_PATHS_MAX, SETTINGS_PROFILES_MAX, NULL);
 	load_many(SETTINGS_PATHS_MAX + 1, 1, "path p9: too many paths");
 	load_many(1, SETTINGS_PROFILES_MAX + 1, "profile s17: too many profiles");
+}
+
+/* An address that this machine has. Not run as root on the machine itself: in a namespace of its own. */
+static void test_own_addresses(void **state)
+{
+	struct settings *settings = NULL;
+	char error[SETTINGS_ERROR_MAX] = "", expected[SETTINGS_ERROR_MAX];
+	static const char *const refused_here[] = { TO("203.0.113.77"), BY("203.0.113.77:80") };
+
+	(void)state;
+	if (netns_enter() < 0)
+		skip();
+	assert_int_equal(netns_run("ip address add 203.0.113.77/24 dev lo"), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		write_file(refused_here[i], strlen(refused_here[i]));
+		assert_int_equal(settings_load(file, &settings, error), -EINVAL);
+		snprintf(expected, sizeof(expected), "\"%s\" is an address of this machine",
+			 i ? "203.0.113.77:80" : "203.0.113.77");
+		assert_non_null(strstr(error, expected));
+	}
+	/* within a prefix it is the kernel's rules that leave it out */
+	settings_free(load(TO("203.0.113.0/24")));
+	settings_free(load(BY("203.0.113.78:80")));
+}
+
+static void test_as_many_destinations_as_there_may_be(void **state)
+{
+	char *text = malloc(SETTINGS_FILE_MAX);
+	size_t len = (size_t)sprintf(text, "path p { mark = 0x01000000 }\nprofile s { path = p\n"
+					   "services = tcp/443\ndestinations = [");
+	struct settings *s;
+
+	(void)state;
+	for (unsigned i = 0; i < SETTINGS_DESTINATIONS_MAX; i++)
+		len += (size_t)sprintf(text + len, "198.51.100.%u, ", i);
+	strcpy(text + len, "] }");
+	s = load(text);
+	assert_int_equal(s->profiles[0].destination_count, SETTINGS_DESTINATIONS_MAX);
+	settings_free(s);
+	free(text);
+}
+
+static struct address address_of(const char *text)
+{
+	struct address address = { .family = strchr(text, ':') ? AF_INET6 : AF_INET };
+
+	assert_int_equal(inet_pton(address.family, text, address.bytes), 1);
+	return address;
+}
+
+/* Which flows a profile covers, as steerctl explain tells it. */
+static void test_covers(void **state)
+{
+	static const struct {
+		const char *to;
+		uint8_t protocol;
+		uint16_t port;
+		bool any, listed, listeners;
+	} flows[] = {
+		{ "203.0.113.7", IPPROTO_TCP, 443, true, true, false },
+		{ "203.0.113.7", IPPROTO_UDP, 443, false, false, false },
+		{ "203.0.113.7", IPPROTO_TCP, 80, false, false, false },
+		{ "198.51.100.7", IPPROTO_TCP, 443, true, false, false },
+		{ "2001:db8:443::7", IPPROTO_TCP, 443, true, true, false },
+		{ "2001:db8:444::7", IPPROTO_TCP, 443, true, false, false },
+		{ "192.168.0.7", IPPROTO_TCP, 443, false, false, false },
+		{ "203.0.113.80", IPPROTO_TCP, 80, false, false, true },
+		{ "203.0.113.80", IPPROTO_UDP, 80, false, false, false },
+		{ "203.0.113.81", IPPROTO_TCP, 80, false, false, false },
+	};
+	struct settings *s = load(
+		"path p { mark = 0x01000000 }\nprofile any { path = p; services = tcp/443 }\n"
+		"profile listed { path = p; services = tcp/443; destinations = "
+		"[203.0.113.0/24, 2001:db8:443::/48] }\n"
+		"profile proxy { path = p; explicit_proxy = 203.0.113.80:80 }\n");
+	const struct address anywhere = { .family = AF_UNSPEC };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(flows) / sizeof(flows[0]); i++) {
+		const struct address to = address_of(flows[i].to);
+		const bool wanted[] = { flows[i].any, flows[i].listed, flows[i].listeners };
+
+		for (unsigned p = 0; p < 3; p++)
+			if (settings_profile_covers(&s->profiles[p], flows[i].protocol,
+						    flows[i].port, &to) != wanted[p])
+				fail_msg("flow %zu, profile %u", i, p);
+	}
+	assert_true(settings_profile_covers(&s->profiles[1], IPPROTO_TCP, 443, &anywhere));
+	assert_true(settings_profile_covers(&s->profiles[2], IPPROTO_TCP, 80, &anywhere));
+	assert_false(settings_profile_covers(&s->profiles[2], IPPROTO_TCP, 443, &anywhere));
+	settings_free(s);
+}
+
+/* Disjoint, ascending, and none of what laboratories are made of. */
+static void test_reserved_prefixes(void **state)
+{
+	static const char *const usable[] = { "192.0.2.0/24",  "198.51.100.0/24", "203.0.113.0/24",
+					      "198.18.0.0/15", "2001:db8::/32",   "64:ff9b::/96" };
+	struct address_range previous = { 0 }, range;
+
+	(void)state;
+	for (unsigned i = 0; i < reserved_prefix_count; i++) {
+		assert_int_equal(destination_parse(reserved_prefixes[i].prefix, &range), 0);
+		assert_true(range.family != previous.family ||
+			    memcmp(previous.hi, range.lo, sizeof(range.lo)) < 0);
+		assert_ptr_equal(destination_reserved(&range), &reserved_prefixes[i]);
+		assert_int_equal(reserved_prefix_is_ipv4(&reserved_prefixes[i]),
+				 range.family == AF_INET);
+		previous = range;
+	}
+	for (size_t i = 0; i < sizeof(usable) / sizeof(usable[0]); i++) {
+		assert_int_equal(destination_parse(usable[i], &range), 0);
+		assert_null(destination_reserved(&range));
+	}
 }
 
 static void test_files_that_cannot_be_read(void **state)
@@ -464,9 +671,14 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_as_many_destinations_as_there_may_be),
+		cmocka_unit_test(test_covers),
+		cmocka_unit_test(test_reserved_prefixes),
 		cmocka_unit_test(test_files_that_cannot_be_read),
 		cmocka_unit_test(test_shipped_example),
 		cmocka_unit_test(test_durations),
+		/* the last one: it leaves for another network namespace */
+		cmocka_unit_test(test_own_addresses),
 	};
 
 	settings_free(NULL);

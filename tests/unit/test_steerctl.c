@@ -117,10 +117,19 @@ HANDLER(do_profiles)
 	UNUSED();
 	raw_member(
 		w, "profiles",
-		"[{\"profile\":\"skype\",\"path\":\"bypass\",\"services\":[\"tcp/443\",\"udp/"
-		"3478\"],"
-		"\"max_lifetime_s\":7776000},{\"profile\":\"ssh\",\"path\":\"bypass\",\"services\":"
-		"[\"tcp/22\"],\"max_lifetime_s\":null}]");
+		"[{\"profile\":\"skype\",\"strength\":\"any-443\",\"risk\":\"high\","
+		"\"path\":\"bypass\",\"services\":[\"tcp/443\",\"udp/3478\"],\"destinations\":[],"
+		"\"explicit_proxy\":[\"203.0.113.80:80\"],\"only_for\":null,"
+		"\"max_lifetime_s\":7776000},"
+		"{\"profile\":\"zoom\",\"strength\":\"destinations\",\"risk\":\"medium\","
+		"\"path\":\"bypass\",\"services\":[\"tcp/443\"],\"destinations\":[\"203.0.113.0/"
+		"24\","
+		"\"2001:db8:443::/48\",\"198.51.100.7\",\"198.51.100.9\"],\"explicit_proxy\":[],"
+		"\"only_for\":\"try\",\"max_lifetime_s\":null},"
+		"{\"profile\":\"proxy\",\"strength\":\"destinations\",\"risk\":\"medium\","
+		"\"path\":\"bypass\",\"services\":[],\"destinations\":[],"
+		"\"explicit_proxy\":[\"203.0.113.80:80\"],\"only_for\":null,"
+		"\"max_lifetime_s\":null}]");
 	return 0;
 }
 
@@ -388,8 +397,10 @@ static void test_text(void **state)
 		   "ID TENANT PROFILE STATE   GRANTED              EXPIRES CHANGE-REQUEST ACCEPTED-BY GRANTED-BY ENDED                ENDED-BY REASON\n"
 		   " 1 acme   skype   revoked 2026-01-31T12:00:00Z never   CR-1           A. Officer  op         2026-02-01T00:00:00Z op2      done\n");
 	expect_out("profiles",
-		   "PROFILE PATH   SERVICES         MAX-LIFETIME\n"
-		   "skype   bypass tcp/443,udp/3478 90d\nssh     bypass tcp/22           unlimited\n");
+		   "PROFILE STRENGTH     RISK   PATH   SERVICES         DESTINATIONS                        EXPLICIT-PROXY  FOR   MAX-LIFETIME\n"
+		   "skype   any-443      high   bypass tcp/443,udp/3478 any                                 203.0.113.80:80 grant 90d\n"
+		   "zoom    destinations medium bypass tcp/443          203.0.113.0/24,2001:db8:443::/48,+2 -               try   unlimited\n"
+		   "proxy   destinations medium bypass -                -                                   203.0.113.80:80 grant unlimited\n");
 	expect_out("revoke|acme|--reason|over", "exception 7: skype revoked for acme\nover\n");
 	expect_out("explain|acme|--dst|203.0.113.10:443|--proto=tcp",
 		   "subject            acme\ntenant             acme\npath               bypass\n"

@@ -44,6 +44,10 @@ static const struct doctor_check checks[] = {
 	{ "nft-conntrack", false, doctor_check_nft_conntrack,
 	  "nftables can use conntrack",
 	  "pinning keeps a flow on the path of its first packet in its conntrack mark" },
+	{ "nft-fib", false, doctor_check_nft_fib,
+	  "nftables can ask whether an address is the gateway's own",
+	  "what is for the gateway itself is never bypassed; the rules ask with the nftables "
+	  "expression \"fib\", and without it the table cannot be made" },
 	{ "flowtable", false, doctor_check_flowtables,
 	  "no flowtable takes tenants' flows off the rules",
 	  "packets of an offloaded flow pass no rules: they would go on bypassing after a "

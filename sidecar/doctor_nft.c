@@ -41,6 +41,11 @@ void doctor_check_nft_conntrack(struct doctor *doctor)
 		try_rule(doctor, DOCTOR_ERROR, "ct mark 1 ct direction original", "nft_ct");
 }
 
+void doctor_check_nft_fib(struct doctor *doctor)
+{
+	try_rule(doctor, DOCTOR_ERROR, "fib daddr type local", "nft_fib_inet");
+}
+
 void doctor_check_flowtables(struct doctor *doctor)
 {
 	const struct settings *s = doctor->question->settings;

@@ -45,13 +45,14 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 
 /*
  * Make the kernel's skeleton the wanted one. An existing table that already equals it, by value
- * and without elements and counters, is adopted with its elements and lease (*ret_adopted =
+ * and without elements (but those of constant sets) and counters, is adopted with its elements and lease (*ret_adopted =
  * true): a restart disturbs no flow. Otherwise it is replaced in one transaction, empty. On error
  * *ret_error says why (owned by nft, valid until the next call); -EIO: libnftables said it.
  */
 int nft_ensure(struct nft *nft, enum steering_mode mode, bool *ret_adopted, const char **ret_error);
 
-/* Is the table still what nft_ensure left? Elements and counters do not count. 1 yes, 0 no. */
+/* Is the table still what nft_ensure left? Elements, but those of constant sets, and counters do not
+ * count. 1 yes, 0 no. */
 int nft_check(struct nft *nft);
 
 /* Delete the table and everything in it; 0 also if there was none. */
@@ -67,7 +68,7 @@ int nft_apply(struct nft *nft, const struct element *removals, size_t removal_co
 
 /*
  * Renew the lease: in one transaction flush every profile's service set and fill it again with
- * the profile's services at timeout settings->lease_ms. Profiles whose bit is not set in
+ * the profile's services, and its listeners' ports, at timeout settings->lease_ms. Profiles whose bit is not set in
  * enabled are left empty: their bypassing ends with this commit. enabled = 0 withdraws all.
  */
 int nft_renew(struct nft *nft, uint32_t enabled);

@@ -17,6 +17,7 @@
 
 #include "clock.h"
 #include "nft_internal.h"
+#include "nft_skeleton.h"
 
 /* Ranges in one message: its element list is one attribute, so it must stay below 64 KiB. */
 #define MESSAGE_ELEMENTS 500
@@ -234,25 +235,26 @@ int nft_apply(struct nft *nft, const struct element *removals, size_t removal_co
 /* nft flush set inet T svc_P; nft add element inet T svc_P { tcp . 443 timeout LEASE } */
 static int add_renewal(struct nft *nft, struct nft_batch *batch, unsigned profile, bool enabled)
 {
-	const struct profile *p = &nft->settings->profiles[profile];
+	struct service services[NFT_LEASED_MAX];
+	unsigned count = nft_leased_services(&nft->settings->profiles[profile], services);
 	struct nftnl_set *s = new_set(nft, SET_SERVICE, profile);
 	int err = -ENOMEM;
 
 	if (s == NULL)
 		return err;
 	add_message(batch, NFT_MSG_DELSETELEM, 0, s);
-	for (unsigned i = 0; enabled && i < p->service_count; i++) {
+	for (unsigned i = 0; enabled && i < count; i++) {
 		struct nftnl_set_elem *e;
 		uint8_t key[8];
 
-		service_key(&p->services[i], key);
+		service_key(&services[i], key);
 		e = put_key(s, key, sizeof(key));
 		if (e == NULL)
 			goto out;
 		nftnl_set_elem_set_u64(e, NFTNL_SET_ELEM_TIMEOUT,
 				       (uint64_t)nft->settings->lease_ms);
 	}
-	if (enabled && p->service_count > 0)
+	if (enabled && count > 0)
 		add_message(batch, NFT_MSG_NEWSETELEM, NLM_F_CREATE, s);
 	err = 0;
 out:
@@ -589,18 +591,19 @@ static int lease_of(struct nft *nft, unsigned profile, const struct service *ser
 /* All services are renewed together; the profile is alive as long as all of them are. */
 int nft_lease_remaining(struct nft *nft, unsigned profile)
 {
-	const struct profile *p;
+	struct service services[NFT_LEASED_MAX];
 	int least = INT32_MAX;
+	unsigned count;
 
 	if (profile >= nft->settings->profile_count)
 		return -EINVAL;
-	p = &nft->settings->profiles[profile];
-	for (unsigned i = 0; i < p->service_count && least > 0; i++) {
-		int left = lease_of(nft, profile, &p->services[i]);
+	count = nft_leased_services(&nft->settings->profiles[profile], services);
+	for (unsigned i = 0; i < count && least > 0; i++) {
+		int left = lease_of(nft, profile, &services[i]);
 
 		least = left < least ? left : least;
 	}
-	return p->service_count == 0 ? 0 : least;
+	return count == 0 ? 0 : least;
 }
 
 static int read_packets(const struct nlmsghdr *nlh, void *user)

@@ -14,10 +14,10 @@
 #define NFT_SET_NAME_MAX (SETTINGS_NAME_MAX + 8)
 /* Beside enum element_set: the profile's services, which carry the lease. */
 #define SET_SERVICE SET_COUNT
-/* More than a profile's services twice, because a renewal counts the old and the new ones. */
+/* More than NFT_LEASED_MAX twice, because a renewal counts the old and the new ones. */
 #define NFT_SERVICE_SET_SIZE 64
-/* Room for the skeleton: 16 profiles in address mode take about 70 KiB. */
-#define NFT_TEXT_MAX (128u << 10)
+/* Room for the skeleton: 16 profiles in address mode take about 70 KiB, their destinations 200. */
+#define NFT_TEXT_MAX (512u << 10)
 /* Room for NFT_BATCH_MAX ranges in as many sets as there can be. */
 #define NFT_BATCH_BYTES (256u << 10)
 #define NFT_ERROR_MAX 256
@@ -84,6 +84,16 @@ void nft_batch_done(struct nft_batch *batch, struct nlmsghdr *message);
 int nft_batch_commit(struct nft_batch *batch);
 
 /*
+ * Call back for each element of each constant set of the table: its attributes, as a message that adds
+ * it takes them, in an order that does not depend on the kernel. Each returns 0 or a negative errno,
+ * which ends it. -EOVERFLOW: there is more than any table of ours has; -EINTR: torn by a commit.
+ */
+typedef int (*nft_constant_reader)(const char *set, const void *attributes, uint16_t len,
+				   void *user);
+int nft_each_constant_element(struct nft_link *link, const char *table, nft_constant_reader each,
+			      void *user);
+
+/*
  * Describe the table; hidden_flags of the table are not looked at. -ENOENT if there is none.
  * *ret_image is replaced on success.
  */
@@ -93,8 +103,8 @@ void nft_image_free(struct nft_image *image);
 bool nft_image_equal(const struct nft_image *a, const struct nft_image *b);
 
 /*
- * Replace table "to" by a copy of "from", without elements and without the flag dormant, that
- * belongs to this link and dies with it. One transaction. -EPERM if "to" belongs to another.
+ * Replace table "to" by a copy of "from", without elements but those of constant sets, and without the
+ * flag dormant, that belongs to this link and dies with it. One transaction. -EPERM if "to" belongs to another.
  */
 int nft_copy_owned(struct nft_link *link, const char *from, const char *to);
 /* The port of the socket that a table belongs to; 0: to nobody. -ENOENT: there is no table. */

@@ -10,13 +10,14 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "nft_internal.h"
 
-/* The whole table as one transaction; the largest skeleton takes less than half. */
-#define COPY_BYTES (512u << 10)
+/* The whole table as one transaction; the largest skeleton takes about 700 KiB. */
+#define COPY_BYTES (1u << 20)
 /* What a message has beside the attributes that are copied. */
 #define MESSAGE_EXTRA 256
 /* A dump torn by commits is repeated this often. */
@@ -44,12 +45,17 @@ static const struct kind {
 	  BIT(NFTA_RULE_HANDLE) | BIT(NFTA_RULE_POSITION) | BIT(NFTA_RULE_PAD) },
 };
 #define TABLE_NAME 1
+#define SET_NAME_BYTES 256
 
 struct copy {
 	struct nft_batch batch;
 	const char *from, *to;
 	const struct kind *kind;
 	uint32_t set_id;
+	/* the elements of a constant set, as they come */
+	struct nlmsghdr *elements;
+	struct nlattr *list;
+	char set[SET_NAME_BYTES];
 };
 
 static bool is_of_table(const struct nlmsghdr *nlh, const char *table)
@@ -93,6 +99,51 @@ static int copy_object(const struct nlmsghdr *nlh, void *user)
 		mnl_attr_put_u32(to, NFTA_SET_ID, htonl(++copy->set_id));
 	nft_batch_done(&copy->batch, to);
 	return MNL_CB_OK;
+}
+
+static void end_elements(struct copy *copy)
+{
+	if (copy->elements == NULL)
+		return;
+	mnl_attr_nest_end(copy->elements, copy->list);
+	nft_batch_done(&copy->batch, copy->elements);
+	copy->elements = NULL;
+}
+
+static void begin_elements(struct copy *copy, const char *set)
+{
+	copy->elements = nft_batch_message(&copy->batch, NFT_MSG_NEWSETELEM, NLM_F_CREATE);
+	mnl_attr_put_strz(copy->elements, NFTA_SET_ELEM_LIST_TABLE, copy->to);
+	mnl_attr_put_strz(copy->elements, NFTA_SET_ELEM_LIST_SET, set);
+	copy->list = mnl_attr_nest_start(copy->elements, NFTA_SET_ELEM_LIST_ELEMENTS);
+	snprintf(copy->set, sizeof(copy->set), "%s", set);
+}
+
+/* One element of a constant set; those of one set come together. Its list is one attribute. */
+static int copy_element(const char *set, const void *attributes, uint16_t len, void *user)
+{
+	struct copy *copy = user;
+
+	if (copy->elements != NULL &&
+	    (strcmp(copy->set, set) != 0 ||
+	     copy->elements->nlmsg_len + len > UINT16_MAX - MESSAGE_EXTRA))
+		end_elements(copy);
+	if (copy->batch.len + UINT16_MAX > COPY_BYTES)
+		return -ENOBUFS;
+	if (copy->elements == NULL)
+		begin_elements(copy, set);
+	mnl_attr_put(copy->elements, NLA_F_NESTED | NFTA_LIST_ELEM, len, attributes);
+	return 0;
+}
+
+static int copy_constants(struct nft_link *link, struct copy *copy)
+{
+	int err;
+
+	copy->elements = NULL;
+	err = nft_each_constant_element(link, copy->from, copy_element, copy);
+	end_elements(copy);
+	return err;
 }
 
 static struct nlmsghdr *put_table(struct copy *copy, uint16_t type, uint16_t flags)
@@ -146,7 +197,14 @@ static int read_and_send(struct nft_link *link, struct copy *copy, char *buf)
 	nft_batch_begin(&copy->batch, link, buf);
 	err = put_tables(link, copy);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && err == 0; i++) {
-		struct nlmsghdr *nlh = nft_link_request(link, request, kinds[i].get, NLM_F_DUMP);
+		struct nlmsghdr *nlh;
+
+		/* A set that a rule uses takes none any more. */
+		if (kinds[i].new == NFT_MSG_NEWRULE)
+			err = copy_constants(link, copy);
+		if (err < 0)
+			break;
+		nlh = nft_link_request(link, request, kinds[i].get, NLM_F_DUMP);
 
 		copy->kind = &kinds[i];
 		mnl_attr_put_strz(nlh, TABLE_NAME, copy->from);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The text of steerd's nft table. What decides is always a positive match in two sets, one that
- * carries the lease (svc_*) and one that names the tenant (sa_*, host*_*, net*_*).
+ * carries the lease (svc_*) and one that names the tenant (sa_*, host*_*, net*_*). After that comes
+ * where the packet goes (nft_destinations.c), so that it costs nothing to other packets.
  *
  * No anonymous sets: a terse listing does not show what is in them, so a stranger's change of
  * one would go unseen.
@@ -11,30 +12,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "nft_internal.h"
-
-struct text {
-	char *buf;
-	size_t size;
-	size_t len;
-	bool full;
-};
-
-/* How a bypass rule begins and ends depends on where it stands. */
-enum stage {
-	STAGE_FIRST,    /* pinning: the first packet decides and pins */
-	STAGE_PINNED,   /* pinning: each later packet is checked again */
-	STAGE_UNPINNED, /* no conntrack: each packet for itself */
-};
-
-struct skeleton {
-	struct text *text;
-	const struct settings *settings;
-	enum steering_mode mode;
-};
+#include "nft_skeleton.h"
 
 static const struct {
 	const char *type; /* what the set holds */
@@ -74,20 +55,26 @@ uint64_t nft_set_size(const struct settings *settings, unsigned set)
 	return size > UINT32_MAX ? UINT32_MAX : size;
 }
 
-static void __attribute__((format(printf, 2, 3))) add(struct text *t, const char *format, ...)
+void nft_text_add(struct text *t, const char *format, va_list args)
 {
-	va_list args;
 	int n;
 
 	if (t->full)
 		return;
-	va_start(args, format);
 	n = vsnprintf(t->buf + t->len, t->size - t->len, format, args);
-	va_end(args);
 	if (n < 0 || (size_t)n >= t->size - t->len)
 		t->full = true;
 	else
 		t->len += (size_t)n;
+}
+
+static void __attribute__((format(printf, 2, 3))) add(struct text *t, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	nft_text_add(t, format, args);
+	va_end(args);
 }
 
 static void add_sets(const struct skeleton *sk, unsigned profile)
@@ -110,8 +97,25 @@ static void add_sets(const struct skeleton *sk, unsigned profile)
 
 static void add_set_mark(const struct skeleton *sk, const char *which, uint32_t mark)
 {
-	add(sk->text, " %s mark set %s mark & 0x%08x | 0x%08x", which, which,
+	add(sk->text, "%s mark set %s mark & 0x%08x | 0x%08x ", which, which,
 	    ~sk->settings->mark_mask, mark);
+}
+
+void nft_skeleton_add_verdict(const struct skeleton *sk, unsigned profile, enum stage stage)
+{
+	static const char *const what[] = {
+		[STAGE_FIRST] = "a new flow",
+		[STAGE_PINNED] = "checked again",
+		[STAGE_UNPINNED] = "each packet",
+	};
+	const struct profile *p = &sk->settings->profiles[profile];
+	uint32_t mark = sk->settings->paths[p->path].mark;
+
+	if (stage == STAGE_FIRST)
+		add_set_mark(sk, "ct", mark);
+	add_set_mark(sk, "meta", mark);
+	add(sk->text, "counter name \"%s\" accept comment \"%s: %s\"\n",
+	    stage == STAGE_FIRST ? "first" : "bypassed", p->name, what[stage]);
 }
 
 /* What makes a packet the tenant's own. */
@@ -134,11 +138,6 @@ static void add_tenant_match(const struct skeleton *sk, unsigned set, const char
 static void add_bypass_rule(const struct skeleton *sk, unsigned profile, unsigned set,
 			    enum stage stage)
 {
-	static const char *const what[] = {
-		[STAGE_FIRST] = "a new flow",
-		[STAGE_PINNED] = "checked again",
-		[STAGE_UNPINNED] = "each packet",
-	};
 	const struct profile *p = &sk->settings->profiles[profile];
 	uint32_t mark = sk->settings->paths[p->path].mark;
 	char name[NFT_SET_NAME_MAX];
@@ -150,11 +149,11 @@ static void add_bypass_rule(const struct skeleton *sk, unsigned profile, unsigne
 	add(sk->text, "meta l4proto . th dport @%s", name);
 	nft_set_name(sk->settings, set, profile, name);
 	add_tenant_match(sk, set, name);
-	if (stage == STAGE_FIRST)
-		add_set_mark(sk, "ct", mark);
-	add_set_mark(sk, "meta", mark);
-	add(sk->text, " counter name \"%s\" accept comment \"%s: %s\"\n",
-	    stage == STAGE_FIRST ? "first" : "bypassed", p->name, what[stage]);
+	add(sk->text, " ");
+	if (nft_destinations_have_chain(sk, profile, stage))
+		nft_destinations_add_jump(sk, profile, stage);
+	else
+		nft_skeleton_add_verdict(sk, profile, stage);
 }
 
 /*
@@ -214,9 +213,9 @@ static void add_prerouting(const struct skeleton *sk)
 
 /*
  * Only a flow's very first packet finds its entry unconfirmed: a repeated SYN stays where the
- * first one went. An expected connection (a helper's) gets its master's ct mark from the kernel
- * though nobody decided about it; an ICMP error is also "related" but belongs to an entry that is
- * confirmed. A mark that somebody else's rule has just set decides nothing, it is checked.
+ * first one went. Nobody has decided about it: an expected connection (a helper's) gets its
+ * master's ct mark from the kernel, and what somebody else's rule has just set may lead anywhere.
+ * (An ICMP error is "related" too, but to an entry that is confirmed.)
  */
 static void add_fresh(const struct skeleton *sk)
 {
@@ -224,10 +223,9 @@ static void add_fresh(const struct skeleton *sk)
 
 	add(sk->text,
 	    "\n\tchain fresh {\n"
-	    "\t\tct state related ct mark set ct mark & 0x%08x"
-	    " comment \"expected flows do not inherit a path\"\n",
-	    ~mask);
-	add(sk->text, "\t\tct mark & 0x%08x != 0 goto pinned comment \"not our decision\"\n", mask);
+	    "\t\tct mark & 0x%08x != 0 ct mark set ct mark & 0x%08x"
+	    " comment \"not our decision\"\n",
+	    mask, ~mask);
 	add(sk->text, "\t\tct state new goto first comment \"the first packet decides\"\n\t}\n");
 }
 
@@ -239,10 +237,10 @@ static void add_replies(const struct skeleton *sk)
 
 		if (path->table == 0)
 			continue;
-		add(sk->text, "\t\tct mark & 0x%08x == 0x%08x", sk->settings->mark_mask,
+		add(sk->text, "\t\tct mark & 0x%08x == 0x%08x ", sk->settings->mark_mask,
 		    path->mark);
 		add_set_mark(sk, "meta", path->reply_mark);
-		add(sk->text, " comment \"%s: replies\"\n", path->name);
+		add(sk->text, "comment \"%s: replies\"\n", path->name);
 	}
 	add(sk->text, "\t}\n");
 }
@@ -264,6 +262,13 @@ static void add_pinned(const struct skeleton *sk)
 		      " comment \"no exception or lease any more\"\n\t}\n");
 }
 
+static void add_destination_chains(const struct skeleton *sk, enum stage stage)
+{
+	for (unsigned p = 0; p < sk->settings->profile_count; p++)
+		if (nft_destinations_have_chain(sk, p, stage))
+			nft_destinations_add_chain(sk, p, stage);
+}
+
 int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, const char *table,
 		      char *buf, size_t size)
 {
@@ -275,9 +280,14 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 	add(&text, "table inet %s {\n\tcomment \"made by steerd; changes are undone\"\n", table);
 	add(&text,
 	    "\n\tcounter first {\n\t}\n\n\tcounter bypassed {\n\t}\n\n\tcounter denied {\n\t}\n");
-	for (unsigned p = 0; p < settings->profile_count; p++)
+	nft_destinations_add_reserved(&sk);
+	for (unsigned p = 0; p < settings->profile_count; p++) {
 		add_sets(&sk, p);
+		nft_destinations_add_sets(&sk, p);
+	}
 	add_prerouting(&sk);
+	if (!settings->pinning)
+		add_destination_chains(&sk, STAGE_UNPINNED);
 	if (settings->pinning) {
 		add_fresh(&sk);
 		add_replies(&sk);
@@ -285,6 +295,8 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 		add_bypass_rules(&sk, STAGE_FIRST);
 		add(&text, "\t}\n");
 		add_pinned(&sk);
+		add_destination_chains(&sk, STAGE_FIRST);
+		add_destination_chains(&sk, STAGE_PINNED);
 	}
 	add(&text, "}\n");
 	return text.full || text.len > INT32_MAX ? -ENOBUFS : (int)text.len;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "nft.h"
+#include "nft_skeleton.h"
 #include "route.h"
 #include "steerd.h"
 #include "wire.h"
@@ -84,12 +85,13 @@ bool kernel_rules(struct sim *sim)
 
 bool kernel_serves(struct sim *sim, unsigned profile, uint8_t protocol, uint16_t port)
 {
-	const struct profile *p = &sim->settings.profiles[profile];
+	struct service services[NFT_LEASED_MAX];
+	const unsigned count = nft_leased_services(&sim->settings.profiles[profile], services);
 
 	if (sim->kernel->lease_until[profile] <= sim->mono_us)
 		return false;
-	for (unsigned i = 0; i < p->service_count; i++)
-		if (p->services[i].protocol == protocol && p->services[i].port == port)
+	for (unsigned i = 0; i < count; i++)
+		if (services[i].protocol == protocol && services[i].port == port)
 			return true;
 	return false;
 }

@@ -40,7 +40,7 @@ void kernel_free(struct kernel *kernel);
 /* AUTO: there is no table. */
 enum steering_mode kernel_mode(struct sim *sim);
 bool kernel_rules(struct sim *sim);
-/* Is this service in the profile's service set, its lease not over? */
+/* Is this service, or an explicit proxy's port, in the profile's service set, its lease not over? */
 bool kernel_serves(struct sim *sim, unsigned profile, uint8_t protocol, uint16_t port);
 bool kernel_has_spi(struct sim *sim, unsigned profile, uint32_t spi);
 bool kernel_has_address(struct sim *sim, unsigned set, unsigned profile, const uint8_t *address);

@@ -199,6 +199,22 @@ MUTANTS = [
     ("a removal that was committed is not remembered", "elements.c",
      "\tentry->have = NONE;\n\tclassify(elements, entry);\n}\n\n/* The kernel may", "}\n\n/* The kernel may"),
 
+    # nft_destinations: where to
+    ("a list of destinations binds nothing", "nft_destinations.c",
+     "\tif (profile->destination_count)\n\t\tadd_destination_rules(sk, index, stage);\n\telse if (profile->service_count)\n",
+     "\tif (profile->service_count)\n"),
+    ("a list binds the first packet only", "nft_destinations.c",
+     "return stage != STAGE_PINNED || profile->destination_count || profile->listener_count;",
+     "return stage != STAGE_PINNED || profile->listener_count;"),
+    ("an explicit proxy opens its port everywhere", "nft_destinations.c",
+     "\tif (profile->listener_count && profile->service_count)\n\t\tadd(", "\tif (false)\n\t\tadd("),
+    ("an explicit proxy's port has no lease", "nft_destinations.c",
+     "\t\tif (!holds(services, count, &port))\n\t\t\tservices[count++] = port;", "\t\t(void)port;"),
+    ("the gateway itself is a destination", "nft_destinations.c",
+     "\tif (stage != STAGE_PINNED)\n\t\tadd(", "\tif (false)\n\t\tadd("),
+    ("private addresses are destinations", "nft_destinations.c",
+     "for (unsigned f = 0; stage != STAGE_PINNED && f < FAMILY_COUNT; f++)", "for (unsigned f = 0; false && f < FAMILY_COUNT; f++)"),
+
     # steering: the lease and the kernel
     ("the lease is renewed though it is not allowed", "steering.c",
      "renew(steering, steering->allowed)", "renew(steering, true)"),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "packets.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,10 +11,11 @@
 #include "nft.h"
 
 #define TEXT_MAX (64u << 10)
-#define CHAINS_MAX 8
+#define CHAINS_MAX 16
 #define RULES_MAX 32
 #define PARTS_MAX 10
-#define CONFIGS 4
+#define CONSTANTS_MAX 64
+#define CONFIGS 8
 
 enum part_kind {
 	PART_MARK_ANY, /* matches */
@@ -33,9 +35,16 @@ enum part_kind {
 	PART_FROM,
 	PART_SOURCE4,
 	PART_SOURCE6,
+	PART_TO4,
+	PART_TO6,
+	PART_PROXY4,
+	PART_PROXY6,
+	PART_NO_PORT,
+	PART_LOCAL,
 	PART_SET_MARK, /* statements */
 	PART_SET_CT_MARK,
 	PART_COUNTER,
+	PART_JUMP, /* how a rule ends */
 	PART_GOTO,
 	PART_ACCEPT,
 	PART_RETURN,
@@ -63,18 +72,47 @@ struct chain {
 	unsigned rule_count;
 };
 
+/* An element of a constant set: a prefix, or a number (of a protocol) for one; and a port. */
+struct constant {
+	char set[32];
+	int family; /* 0: a number */
+	uint8_t address[16];
+	unsigned length;
+	uint32_t number;
+	uint16_t port;
+};
+
 struct ruleset {
 	struct chain chains[CHAINS_MAX];
 	unsigned chain_count;
+	struct constant constants[CONSTANTS_MAX];
+	unsigned constant_count;
 };
 
-/* By pinning and mode; parsed once, the same for every run. */
+/* By pinning, mode and what the profiles are bound to; parsed once, the same for every run. */
 static struct ruleset rulesets[CONFIGS];
 
-static struct ruleset *ruleset_of(bool pinning, enum steering_mode mode)
+static struct ruleset *ruleset_of(const struct settings *settings, enum steering_mode mode)
 {
-	return &rulesets[(mode == STEERING_ADDRESS) * 2 + pinning];
+	return &rulesets[sim_bound(settings) * 4 + (mode == STEERING_ADDRESS) * 2 +
+			 settings->pinning];
 }
+
+/* clang-format off */
+const struct packet_destination packet_destinations[] = {
+	/* IPv4, IPv6, listed, proxy, reserved, local */
+	{ "203.0.113.10",  "2001:db8:443::10", true,  false, false, false },
+	{ "198.51.100.7",  "2001:db8:444::7",  true,  false, false, false },
+	{ "198.51.100.80", "2001:db8:445::80", false, true,  false, false },
+	{ "198.51.100.9",  "2001:db8:446::9",  false, false, false, false },
+	{ "10.1.2.3",      "fd00::3",          false, false, true,  false },
+	{ "239.1.2.3",     "ff05::3",          false, false, true,  false },
+	{ "203.0.113.1",   "2001:db8:443::1",  true,  false, false, true },
+	{ "198.51.100.1",  "2001:db8:446::1",  false, false, false, true },
+};
+/* clang-format on */
+const unsigned packet_destination_count = sizeof(packet_destinations) /
+					  sizeof(packet_destinations[0]);
 
 /* Numbers are 0xH or decimal; * is a name up to the next space or quote; longer words first. */
 static const struct {
@@ -92,6 +130,7 @@ static const struct {
 	{ "ct state new", PART_NEW },
 	{ "ct status ! confirmed", PART_UNCONFIRMED },
 	{ "ct direction reply", PART_REPLY },
+	{ "meta l4proto . th dport != @*", PART_NO_PORT },
 	{ "meta l4proto . th dport @*", PART_SERVICE },
 	{ "meta l4proto #", PART_PROTOCOL },
 	{ "ipsec in spi @*", PART_SPI },
@@ -102,7 +141,13 @@ static const struct {
 	{ "iifname \"*\"", PART_FROM },
 	{ "ip saddr @*", PART_SOURCE4 },
 	{ "ip6 saddr @*", PART_SOURCE6 },
+	{ "ip daddr . tcp dport @*", PART_PROXY4 },
+	{ "ip6 daddr . tcp dport @*", PART_PROXY6 },
+	{ "ip daddr @*", PART_TO4 },
+	{ "ip6 daddr @*", PART_TO6 },
+	{ "fib daddr type local", PART_LOCAL },
 	{ "counter name \"*\"", PART_COUNTER },
+	{ "jump *", PART_JUMP },
 	{ "goto *", PART_GOTO },
 	{ "accept", PART_ACCEPT },
 	{ "return", PART_RETURN },
@@ -170,6 +215,12 @@ static bool resolve_set(struct part *part)
 	return false;
 }
 
+static bool holds_elements(enum part_kind kind)
+{
+	return kind == PART_SERVICE || kind == PART_SPI || kind == PART_SOURCE4 ||
+	       kind == PART_SOURCE6;
+}
+
 static int parse_rule(struct chain *chain, const char *line)
 {
 	struct rule *rule = &chain->rules[chain->rule_count++];
@@ -179,7 +230,7 @@ static int parse_rule(struct chain *chain, const char *line)
 		struct part *part = &rule->parts[rule->part_count];
 		size_t len = rule->part_count < PARTS_MAX ? parse_part(line, part) : 0;
 
-		if (!len || (strchr(part->name, '_') && !resolve_set(part))) {
+		if (!len || (holds_elements(part->kind) && !resolve_set(part))) {
 			fprintf(stderr, "sim: the skeleton says what is not known here: %s\n",
 				line);
 			return -1;
@@ -190,24 +241,80 @@ static int parse_rule(struct chain *chain, const char *line)
 	return 0;
 }
 
+/* "203.0.113.0/24", "2001:db8::80 . 80" or "6 . 443", with a comma or a comment behind it. */
+static bool parse_constant(struct constant *constant, const char *line)
+{
+	char text[64];
+	size_t len = strcspn(line, ", /");
+	unsigned number;
+
+	if (!len || len >= sizeof(text))
+		return false;
+	memcpy(text, line, len);
+	text[len] = '\0';
+	line += len;
+	constant->family = strchr(text, ':') ? AF_INET6 : strchr(text, '.') ? AF_INET : 0;
+	constant->length = constant->family == AF_INET6 ? 128 : 32;
+	if (!constant->family)
+		constant->number = (uint32_t)strtoul(text, NULL, 10);
+	else if (inet_pton(constant->family, text, constant->address) != 1)
+		return false;
+	if (sscanf(line, "/%u", &number) == 1)
+		constant->length = number;
+	if (sscanf(line, " . %u", &number) == 1)
+		constant->port = (uint16_t)number;
+	return strchr(line, ',');
+}
+
+/* The lines of a set: its elements follow "elements = {", one on each. */
+static int parse_set_line(struct ruleset *ruleset, const char *set, bool *elements,
+			  const char *line)
+{
+	struct constant *constant = &ruleset->constants[ruleset->constant_count];
+
+	if (!*elements) {
+		*elements = !strcmp(line, "elements = {");
+		return 0;
+	}
+	if (ruleset->constant_count == CONSTANTS_MAX || !parse_constant(constant, line)) {
+		fprintf(stderr, "sim: an element that is not known here: %s\n", line);
+		return -1;
+	}
+	snprintf(constant->set, sizeof(constant->set), "%s", set);
+	ruleset->constant_count++;
+	return 0;
+}
+
 static int parse(struct ruleset *ruleset, char *text)
 {
 	struct chain *chain = NULL;
-	char *save;
+	bool elements = false;
+	char *save, set[32] = "";
+	int r = 0;
 
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+	for (char *line = strtok_r(text, "\n", &save); line && r == 0;
+	     line = strtok_r(NULL, "\n", &save)) {
 		line += strspn(line, "\t");
 		if (!strncmp(line, "chain ", 6)) {
+			if (ruleset->chain_count == CHAINS_MAX)
+				return -1;
 			chain = &ruleset->chains[ruleset->chain_count++];
 			sscanf(line, "chain %31s {", chain->name);
 		} else if (!strcmp(line, "}")) {
+			*set = elements ? *set : '\0';
+			elements = false;
 			chain = NULL;
-		} else if (chain && strncmp(line, "type filter", 11) &&
-			   parse_rule(chain, line) < 0) {
-			return -1;
+		} else if (*set) {
+			r = parse_set_line(ruleset, set, &elements, line);
+		} else if (!chain) {
+			sscanf(line, "set %31s {", set);
+		} else if (strncmp(line, "type filter", 11)) {
+			r = parse_rule(chain, line);
 		}
 	}
-	return ruleset->chain_count && !strcmp(ruleset->chains[0].name, "prerouting") ? 0 : -1;
+	return r == 0 && ruleset->chain_count && !strcmp(ruleset->chains[0].name, "prerouting")
+		       ? 0
+		       : -1;
 }
 
 static void number_rules(void)
@@ -229,6 +336,7 @@ int packets_load(void)
 	for (unsigned c = 0; r == 0 && c < CONFIGS; c++) {
 		sim_settings(sim);
 		sim->settings.pinning = c & 1;
+		sim_bind(&sim->settings, c & 4);
 		if (nft_skeleton_text(&sim->settings, c & 2 ? STEERING_ADDRESS : STEERING_SA, "t",
 				      text, TEXT_MAX) < 0)
 			r = -1;
@@ -291,18 +399,22 @@ static const char *kind_text(enum part_kind kind)
 
 /*
  * What is there for another reason than what becomes of a packet: a mark that is 0 need not be
- * cleared; and of the last profile's sets an address is in one only, so nothing that comes after it
- * matches (but the end of the chain "pinned").
+ * cleared; and what passed goes on to rules that no longer match it, if it was the last profile's, or to
+ * the only one's explicit proxy (but for the end of the chain "pinned").
  */
 static bool is_idle(const struct place *place, const struct part *part)
 {
-	const bool last = strstr(place->rule->text, "@svc_profile1");
+	const bool pinned = strstr(place->chain->name, "pinned");
+	const bool last = strstr(place->rule->text, "@svc_profile1") ||
+			  strstr(place->chain->name, "profile1") ||
+			  strstr(place->rule->text, "@proxy");
 
 	switch (part->kind) {
 	case PART_MARK_ANY:
-		return true;
+	case PART_CT_MARK_ANY:
+		return part->kind == PART_MARK_ANY || !strcmp(place->chain->name, "fresh");
 	case PART_ACCEPT:
-		return last && strcmp(place->chain->name, "pinned");
+		return last && !pinned;
 	default:
 		return false;
 	}
@@ -315,6 +427,7 @@ bool packets_part(unsigned number, unsigned part, struct packets_part *ret_part)
 	if (!find_rule(number, &place) || part > place.rule->part_count)
 		return false;
 	*ret_part = (struct packets_part){ .pinning = place.config & 1,
+					   .bound = place.config & 4,
 					   .mode = place.config & 2 ? STEERING_ADDRESS
 								    : STEERING_SA,
 					   .rule = place.rule->text,
@@ -341,10 +454,48 @@ static bool is_unconfirmed(const struct packet *packet)
 	return packet->state == PACKET_FIRST || packet->state == PACKET_EXPECTED;
 }
 
+static void destination_of(const struct packet *packet, uint8_t address[16])
+{
+	const struct packet_destination *to = &packet_destinations[packet->to];
+
+	memset(address, 0, 16);
+	inet_pton(packet->family, packet->family == AF_INET ? to->ipv4 : to->ipv6, address);
+}
+
+static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned length)
+{
+	for (unsigned bit = 0; bit < length; bit++)
+		if ((a[bit / 8] ^ b[bit / 8]) & 0x80 >> bit % 8)
+			return false;
+	return true;
+}
+
+/* Is the packet's destination, or its protocol, in this set, if with_port with its port? */
+static bool in_constants(const struct ruleset *ruleset, const char *set,
+			 const struct packet *packet, bool with_port)
+{
+	uint8_t address[16];
+
+	destination_of(packet, address);
+	for (unsigned i = 0; i < ruleset->constant_count; i++) {
+		const struct constant *c = &ruleset->constants[i];
+
+		if (strcmp(c->set, set) || (with_port && c->port != packet->port))
+			continue;
+		if (c->family ? c->family == packet->family &&
+					same_prefix(c->address, address, c->length)
+			      : c->number == packet->protocol)
+			return true;
+	}
+	return false;
+}
+
 /* A match that fails ends the rule; a statement does what it does and always goes on. */
 static bool run_part(struct sim *sim, const struct part *part, const struct packet *packet,
 		     struct packet_fate *fate)
 {
+	const struct ruleset *ruleset = ruleset_of(&sim->settings, kernel_mode(sim));
+
 	switch (part->kind) {
 	case PART_MARK_ANY:
 		return fate->mark & part->a;
@@ -380,6 +531,19 @@ static bool run_part(struct sim *sim, const struct part *part, const struct pack
 	case PART_SOURCE6:
 		return packet->family == (part->kind == PART_SOURCE4 ? AF_INET : AF_INET6) &&
 		       kernel_has_address(sim, part->b, part->a, packet->source);
+	case PART_TO4:
+	case PART_TO6:
+		return packet->family == (part->kind == PART_TO4 ? AF_INET : AF_INET6) &&
+		       in_constants(ruleset, part->name, packet, false);
+	case PART_PROXY4:
+	case PART_PROXY6:
+		return packet->family == (part->kind == PART_PROXY4 ? AF_INET : AF_INET6) &&
+		       packet->protocol == IPPROTO_TCP &&
+		       in_constants(ruleset, part->name, packet, true);
+	case PART_NO_PORT:
+		return !in_constants(ruleset, part->name, packet, true);
+	case PART_LOCAL:
+		return packet_destinations[packet->to].local;
 	case PART_SET_MARK:
 		fate->mark = (fate->mark & part->a) | part->b;
 		return true;
@@ -417,33 +581,39 @@ static const struct part *run_rule(struct sim *sim, const struct rule *rule,
 			continue;
 		if (!run_part(sim, part, packet, fate))
 			return NULL;
-		if (part->kind >= PART_GOTO)
+		if (part->kind >= PART_JUMP)
 			end = part;
 	}
 	return end;
 }
 
-static void run_chain(struct sim *sim, const struct ruleset *ruleset, const struct chain *chain,
+/* Returns whether there was a verdict. What a goto has called comes back to where the last jump was. */
+static bool run_chain(struct sim *sim, const struct ruleset *ruleset, const struct chain *chain,
 		      const struct packet *packet, struct packet_fate *fate)
 {
 	for (unsigned r = 0; r < chain->rule_count; r++) {
 		const struct rule *rule = &chain->rules[r];
 		const struct part *end = rule->gone ? NULL : run_rule(sim, rule, packet, fate);
+		bool verdict;
 
 		if (!end)
 			continue;
+		if (end->kind == PART_RETURN)
+			return false;
 		fate->dropped = end->kind == PART_DROP;
-		/* nothing comes back from a goto */
-		if (end->kind == PART_GOTO)
-			run_chain(sim, ruleset, find_chain(ruleset, end->name), packet, fate);
-		return;
+		if (end->kind == PART_DROP || end->kind == PART_ACCEPT)
+			return true;
+		verdict = run_chain(sim, ruleset, find_chain(ruleset, end->name), packet, fate);
+		if (verdict || end->kind == PART_GOTO)
+			return verdict;
 	}
+	return false;
 }
 
 struct packet_fate packets_run(struct sim *sim, const struct packet *packet)
 {
 	struct packet_fate fate = { .mark = packet->mark, .ct_mark = packet->ct_mark };
-	const struct ruleset *ruleset = ruleset_of(sim->settings.pinning, kernel_mode(sim));
+	const struct ruleset *ruleset = ruleset_of(&sim->settings, kernel_mode(sim));
 
 	sim->stats.probes++;
 	if (kernel_mode(sim) != STEERING_AUTO)
@@ -460,10 +630,32 @@ static bool is_only_sa(const struct packet *packet)
 	return packet->reqid && (!packet->second.there || comp) && !packet->third.there;
 }
 
-/* Is the packet a tenant's that the kernel is to let pass now, for a service of the profile? */
-static bool may_pass(struct sim *sim, unsigned profile, const struct packet *packet)
+/*
+ * Does the profile take what goes there? An explicit proxy instead of the services; of the services,
+ * all but what is listed, or reserved. What is not a destination for a new flow was not one then.
+ */
+static bool covers(struct sim *sim, unsigned profile, const struct packet *packet, bool deciding)
 {
-	if (!kernel_serves(sim, profile, packet->protocol, packet->port))
+	const struct packet_destination *to = &packet_destinations[packet->to];
+	const bool bound = sim_bound(&sim->settings);
+	const bool proxy = bound && profile == 0 && to->proxy && packet->protocol == IPPROTO_TCP &&
+			   packet->port == PACKET_PROXY_PORT;
+	const bool serves = (packet->protocol == IPPROTO_TCP && packet->port == 443) ||
+			    (profile == 1 && packet->protocol == IPPROTO_UDP &&
+			     packet->port == 3478);
+
+	if (deciding && to->local)
+		return false;
+	if (bound && profile == 1)
+		return serves && to->listed;
+	return proxy || (serves && !(deciding && to->reserved));
+}
+
+/* Is the packet a tenant's that the kernel is to let pass now, for what the profile covers? */
+static bool may_pass(struct sim *sim, unsigned profile, const struct packet *packet, bool deciding)
+{
+	if (!kernel_serves(sim, profile, packet->protocol, packet->port) ||
+	    !covers(sim, profile, packet, deciding))
 		return false;
 	if (kernel_mode(sim) == STEERING_SA)
 		return packet->spi && kernel_has_spi(sim, profile, packet->spi) &&
@@ -481,7 +673,8 @@ static bool may_pass(struct sim *sim, unsigned profile, const struct packet *pac
 static int passing_profile(struct sim *sim, const struct packet *packet, uint32_t mark)
 {
 	for (unsigned p = 0; p < SIM_PROFILES; p++)
-		if ((!mark || sim->settings.paths[p].mark == mark) && may_pass(sim, p, packet))
+		if ((!mark || sim->settings.paths[p].mark == mark) &&
+		    may_pass(sim, p, packet, !mark))
 			return (int)p;
 	return -1;
 }
@@ -515,7 +708,8 @@ struct packet_fate packets_expect(struct sim *sim, const struct packet *packet)
 	if (kernel_mode(sim) == STEERING_AUTO)
 		return fate;
 	fate.mark &= ~s->mark_mask;
-	if (s->pinning && packet->state == PACKET_EXPECTED)
+	/* Nobody can have decided. */
+	if (s->pinning && is_unconfirmed(packet))
 		fate.ct_mark &= ~s->mark_mask;
 	if (s->pinning && fate.ct_mark & s->mark_mask) {
 		expect_pinned(sim, packet, fate.ct_mark & s->mark_mask, &fate);

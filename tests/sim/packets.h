@@ -34,12 +34,25 @@ struct packet {
 	bool from_tunnel; /* userspace ESP: came from its interface */
 	int family;
 	uint8_t source[16];
+	unsigned to; /* where to, of packet_destinations */
 	uint8_t protocol;
 	uint16_t port;
 	enum packet_state state;
 	bool reply;
 	uint32_t ct_mark;
 };
+
+/* Places that the rules can tell apart; the settings list those that are. */
+struct packet_destination {
+	const char *ipv4, *ipv6;
+	bool listed;   /* in the list of a profile that has one */
+	bool proxy;    /* its PACKET_PROXY_PORT is an explicit proxy's */
+	bool reserved; /* of one network only */
+	bool local;    /* of the gateway itself */
+};
+#define PACKET_PROXY_PORT 80
+extern const struct packet_destination packet_destinations[];
+extern const unsigned packet_destination_count;
 
 enum packet_counter { COUNTED_NOT, COUNTED_FIRST, COUNTED_BYPASSED, COUNTED_DENIED };
 
@@ -49,7 +62,8 @@ struct packet_fate {
 	uint32_t mark, ct_mark;
 };
 
-/* Parse the skeleton for both modes, with conntrack and without. 0, or -1 after saying what it does
+/* Parse the skeleton for both modes, with conntrack and without, for profiles that may go anywhere and
+ * such that may not. 0, or -1 after saying what it does
  * not know. */
 int packets_load(void);
 /* Take a rule away (part 0), or one of its parts (1 and on), and put it back. */
@@ -57,7 +71,7 @@ void packets_weaken(unsigned rule, unsigned part);
 void packets_restore(unsigned rule);
 
 struct packets_part {
-	bool pinning;
+	bool pinning, bound; /* as the settings have to be */
 	enum steering_mode mode;
 	const char *rule, *what;
 	bool idle; /* without it the rules do the same, only more slowly or by another way */

@@ -42,8 +42,15 @@ static struct element_key key_of(enum element_set set, unsigned member, unsigned
 	return key;
 }
 
-static struct sim *set_up(bool pinning, enum steering_mode mode, unsigned leases)
+/* A configuration's rules: with conntrack or without, of a mode, for profiles that are bound or not. */
+struct config {
+	bool pinning, bound;
+	enum steering_mode mode;
+};
+
+static struct sim *set_up(const struct config *config, unsigned leases)
 {
+	const enum steering_mode mode = config->mode;
 	struct sim *sim = calloc(1, sizeof(*sim));
 	struct element elements[SET_COUNT * MEMBERS * SIM_PROFILES];
 	size_t count = 0;
@@ -54,7 +61,8 @@ static struct sim *set_up(bool pinning, enum steering_mode mode, unsigned leases
 	if (!sim)
 		abort();
 	sim_enter(sim);
-	sim->settings.pinning = pinning;
+	sim->settings.pinning = config->pinning;
+	sim_bind(&sim->settings, config->bound);
 	for (unsigned set = 0; set < SET_COUNT; set++)
 		for (unsigned m = 0; m < MEMBERS; m++)
 			for (unsigned p = 0; p < SIM_PROFILES; p++)
@@ -84,18 +92,22 @@ static bool differs(struct sim *sim, const struct packet *packet, bool verbose)
 	    does.ct_mark == should.ct_mark && does.counted == should.counted)
 		return false;
 	if (verbose)
-		printf("# pinning %d mode %d: spi %08x protocol %u port %u state %u reply %d mark "
-		       "%08x "
+		printf("# pinning %d mode %d bound %d: spi %08x to %s protocol %u port %u state %u "
+		       "reply %d mark %08x "
 		       "ct %08x: the rules make it %08x, %08x, dropped %d, counter %u; the manual "
 		       "%08x, %08x, dropped %d, counter %u\n",
-		       sim->settings.pinning, kernel_mode(sim), packet->spi, packet->protocol,
+		       sim->settings.pinning, kernel_mode(sim), sim_bound(&sim->settings),
+		       packet->spi, packet_destinations[packet->to].ipv4, packet->protocol,
 		       packet->port, packet->state, packet->reply, packet->mark, packet->ct_mark,
 		       does.mark, does.ct_mark, does.dropped, does.counted, should.mark,
 		       should.ct_mark, should.dropped, should.counted);
 	return true;
 }
 
-/* All marks, on the packet and on its conntrack entry. Returns how many packets, 0: one differs. */
+/*
+ * All marks, on the packet and on its conntrack entry; all destinations with one mark on the packet.
+ * Returns how many packets, 0: one differs.
+ */
 static unsigned compare_marks(struct sim *sim, struct packet *packet, bool verbose)
 {
 	static const uint32_t marks[] = { 0, 0x01000000, 0x02000000, 0x0f000000, 0xa0345678 };
@@ -104,13 +116,15 @@ static unsigned compare_marks(struct sim *sim, struct packet *packet, bool verbo
 	unsigned count = 0;
 
 	for (unsigned m = 0; m < sizeof(marks) / sizeof(marks[0]); m++)
-		for (unsigned c = 0; c < sizeof(ct_marks) / sizeof(ct_marks[0]); c++) {
-			packet->mark = marks[m];
-			packet->ct_mark = ct_marks[c];
-			if (differs(sim, packet, verbose))
-				return 0;
-			count++;
-		}
+		for (unsigned c = 0; c < sizeof(ct_marks) / sizeof(ct_marks[0]); c++)
+			for (unsigned to = 0; to < (m ? 1 : packet_destination_count); to++) {
+				packet->mark = marks[m];
+				packet->ct_mark = ct_marks[c];
+				packet->to = to;
+				if (differs(sim, packet, verbose))
+					return 0;
+				count++;
+			}
 	return count;
 }
 
@@ -172,12 +186,14 @@ static unsigned compare_sources(struct sim *sim, enum element_set set, bool verb
 {
 	unsigned count = 0, n;
 
+	/* by one and by another; of SAs, with packets of either family */
 	for (unsigned m = 0; m < MEMBERS; m++)
-		for (unsigned inside = 0; inside < 2; inside++) {
+		for (unsigned way = 0; way < (set == SET_SA ? 4 : 2); way++) {
 			struct element_key key = key_of(set, m, 0);
 			struct packet packet = { .family = AF_INET };
+			const bool inside = way & 1;
 
-			if (set == SET_HOST6 || set == SET_NET6)
+			if (set == SET_HOST6 || set == SET_NET6 || way & 2)
 				packet.family = AF_INET6;
 			memcpy(packet.source, set == SET_NET4 || set == SET_NET6 ? key.hi : key.lo,
 			       sizeof(packet.source));
@@ -192,18 +208,18 @@ static unsigned compare_sources(struct sim *sim, enum element_set set, bool verb
 	return count;
 }
 
-/* One configuration's rules. 0: a packet differs. */
-static uint64_t compare(bool pinning, enum steering_mode mode, bool verbose)
+/* 0: a packet differs. */
+static uint64_t compare(const struct config *config, bool verbose)
 {
 	uint64_t count = 0;
 	bool same = true;
 
 	/* From all to none: most of what may go wrong shows with both. */
 	for (unsigned leases = LEASES; same && leases-- > 0;) {
-		struct sim *sim = set_up(pinning, mode, leases);
+		struct sim *sim = set_up(config, leases);
 
 		for (unsigned set = 0; same && set < SET_COUNT; set++) {
-			unsigned n = (set == SET_SA) != (mode == STEERING_SA)
+			unsigned n = (set == SET_SA) != (config->mode == STEERING_SA)
 					     ? 1
 					     : compare_sources(sim, set, verbose);
 
@@ -218,8 +234,10 @@ static uint64_t compare(bool pinning, enum steering_mode mode, bool verbose)
 bool rules_compare(uint64_t *ret_packets)
 {
 	*ret_packets = 0;
-	for (unsigned c = 0; c < 4; c++) {
-		uint64_t n = compare(c & 1, c & 2 ? STEERING_ADDRESS : STEERING_SA, true);
+	for (unsigned c = 0; c < 8; c++) {
+		const struct config config = { c & 1, c & 4,
+					       c & 2 ? STEERING_ADDRESS : STEERING_SA };
+		uint64_t n = compare(&config, true);
 
 		if (!n)
 			return false;
@@ -236,10 +254,11 @@ bool rules_weaken(bool verbose, unsigned *ret_ways, unsigned *ret_same)
 	*ret_ways = *ret_same = 0;
 	for (unsigned rule = 1; packets_part(rule, 0, &part); rule++)
 		for (unsigned i = 0; packets_part(rule, i, &part); i++) {
+			const struct config config = { part.pinning, part.bound, part.mode };
 			bool noticed;
 
 			packets_weaken(rule, i);
-			noticed = !compare(part.pinning, part.mode, false);
+			noticed = !compare(&config, false);
 			packets_restore(rule);
 			++*ret_ways;
 			*ret_same += !noticed;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The skeleton's rules against the manual (packets.h), packet by packet, over everything that a rule
- * can tell apart: mode, conntrack, leases, sets, services, conntrack states, marks. And each rule taken
+ * can tell apart: mode, conntrack, leases, sets, services, destinations, conntrack states, marks. And each rule taken
  * away, and each part of one, to see that this would be noticed.
  */
 #ifndef TENANT_STEER_SIM_RULES_H

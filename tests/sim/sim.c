@@ -10,6 +10,7 @@
 
 #include "actions.h"
 #include "clock.h"
+#include "destinations.h"
 #include "gateway.h"
 #include "kernel.h"
 #include "steerd.h"
@@ -200,6 +201,28 @@ static void add_service(struct profile *profile, uint8_t protocol, uint16_t port
 	profile->services[profile->service_count++] = (struct service){ protocol, port };
 }
 
+bool sim_bound(const struct settings *settings)
+{
+	return settings->profiles[0].listener_count;
+}
+
+void sim_bind(struct settings *settings, bool bound)
+{
+	static const char *const list[] = { "203.0.113.0/24", "198.51.100.7", "2001:db8:443::/48",
+					    "2001:db8:444::7" };
+	static const char *const proxies[] = { "198.51.100.80:80", "[2001:db8:445::80]:80" };
+	struct profile *open = &settings->profiles[0], *listed = &settings->profiles[1];
+
+	open->listener_count = listed->destination_count = 0;
+	for (unsigned i = 0; bound && i < 2; i++) {
+		struct listener *to = &open->listeners[open->listener_count++];
+
+		destination_parse_listener(proxies[i], &to->address, &to->port);
+	}
+	for (unsigned i = 0; bound && i < 4; i++)
+		destination_parse(list[i], &listed->destinations[listed->destination_count++]);
+}
+
 void sim_settings(struct sim *sim)
 {
 	struct settings *s = &sim->settings;
@@ -226,6 +249,8 @@ void sim_settings(struct sim *sim)
 		add_service(&s->profiles[p], IPPROTO_TCP, 443);
 	}
 	add_service(&s->profiles[1], IPPROTO_UDP, 3478);
+	/* Not drawn: the rest of a run does not depend on it. */
+	sim_bind(s, sim->seed & 1);
 }
 
 /* Half of the runs have few faults: the more goes wrong, the less gets far. */

@@ -104,6 +104,9 @@ void sim_fail(struct sim *sim, const char *format, ...) __attribute__((format(pr
 
 /* Draw the settings of a run: names, marks and services are always the same. */
 void sim_settings(struct sim *sim);
+/* Whether the first profile has an explicit proxy and the second a list of destinations. */
+void sim_bind(struct settings *settings, bool bound);
+bool sim_bound(const struct settings *settings);
 
 /* A world at rest, without charon and with a steerd that does nothing: for rules.c. */
 void sim_enter(struct sim *sim);

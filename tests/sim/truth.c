@@ -393,6 +393,7 @@ static void draw_packet(struct sim *sim, const struct truth_sa *sa, struct packe
 	if (sim_below(sim, 8) == 0)
 		packet->from_tunnel = false;
 	packet->ct_mark = sim_below(sim, 4) * (1u << 24) | (sim_below(sim, 2) ? 0x00345678 : 0);
+	packet->to = (unsigned)(sim->stats.probes % packet_destination_count);
 }
 
 /* The rules do what is written about them. */
@@ -408,12 +409,13 @@ static void compare(struct sim *sim, const struct truth_sa *sa)
 	    does.ct_mark != should.ct_mark || does.counted != should.counted)
 		sim_fail(
 			sim,
-			"RULES: protocol %u port %u state %u reply %d mark %08x ct %08x: the rules "
+			"RULES: to %u protocol %u port %u state %u reply %d mark %08x ct %08x: the "
+			"rules "
 			"say drop %d mark %08x ct %08x counter %u, the manual drop %d mark %08x ct "
 			"%08x counter %u",
-			packet.protocol, packet.port, packet.state, packet.reply, packet.mark,
-			packet.ct_mark, does.dropped, does.mark, does.ct_mark, does.counted,
-			should.dropped, should.mark, should.ct_mark, should.counted);
+			packet.to, packet.protocol, packet.port, packet.state, packet.reply,
+			packet.mark, packet.ct_mark, does.dropped, does.mark, does.ct_mark,
+			does.counted, should.dropped, should.mark, should.ct_mark, should.counted);
 }
 
 /* A packet of one of a few flows, so that addresses and ports come back under other owners. */

@@ -344,6 +344,7 @@ static void test_try_rule(void **state)
 	(void)state;
 	assert_int_equal(netns_read(before, sizeof(before), "nft list tables"), 0);
 	assert_int_equal(nft_try_rule("ct mark 1 ct direction original", error), 0);
+	assert_int_equal(nft_try_rule("fib daddr type local", error), 0);
 	assert_int_equal(nft_try_rule("counter name \"nothing\"", error), -ENOTSUP);
 	assert_non_null(strstr(error, "No such file"));
 	assert_int_equal(netns_read(after, sizeof(after), "nft list tables"), 0);

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "destinations.h"
 #include "netns.h"
 #include "nft.h"
 
@@ -639,16 +640,37 @@ struct flow {
 	int client;
 };
 
-/* A TCP connection from the neighbour to a port. */
-static void connect_from(int peer, struct flow *flow, uint16_t port)
+#define OUR_ADDRESS "198.51.100.2"
+#define FAR_ADDRESS "203.0.113.10"
+
+/* A neighbour whose connections to anywhere end here, after they have passed our table. */
+static int add_far_peer(void)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int peer = netns_add_peer();
+
+	assert_true(peer >= 0);
+	assert_int_equal(
+		netns_run("nsenter --net=/proc/%d/fd/%d ip route add default via " OUR_ADDRESS,
+			  getpid(), peer),
+		0);
+	assert_int_equal(netns_run("nft 'table ip far { chain nat { type nat hook prerouting "
+				   "priority dstnat; ip daddr != " OUR_ADDRESS
+				   " dnat to " OUR_ADDRESS "; }; }'"),
+			 0);
+	return peer;
+}
+
+/* A TCP connection from the neighbour to a port of an address. */
+static void connect_to(int peer, struct flow *flow, const char *address, uint16_t port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port) }, to = at;
 	int listener = socket(AF_INET, SOCK_STREAM, 0);
 	int one = 1;
 
-	inet_pton(AF_INET, "198.51.100.2", &to.sin_addr);
+	inet_pton(AF_INET, OUR_ADDRESS, &at.sin_addr);
+	inet_pton(AF_INET, address, &to.sin_addr);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	assert_int_equal(bind(listener, (struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(listen(listener, 1), 0);
 	flow->client = netns_peer_socket(peer, AF_INET, SOCK_STREAM);
 	assert_true(flow->client >= 0);
@@ -656,6 +678,11 @@ static void connect_from(int peer, struct flow *flow, uint16_t port)
 	flow->server = accept(listener, NULL, NULL);
 	assert_true(flow->server >= 0);
 	close(listener);
+}
+
+static void connect_from(int peer, struct flow *flow, uint16_t port)
+{
+	connect_to(peer, flow, FAR_ADDRESS, port);
 }
 
 static struct nft_counters counters(void)
@@ -680,11 +707,10 @@ static void test_packets(void **state)
 	struct flow early;
 	struct flow other;
 	struct flow pinned;
-	int peer = netns_add_peer();
+	int peer = add_far_peer();
 
 	(void)state;
 	settings.lease_ms = 60000;
-	assert_true(peer >= 0);
 	snprintf(settings.interface, sizeof(settings.interface), "steer0");
 	ensure(STEERING_ADDRESS);
 	assert_int_equal(apply_one(NULL, &host), 0);
@@ -721,6 +747,192 @@ static void test_packets(void **state)
 	close(early.client), close(early.server);
 	close(other.client), close(other.server);
 	close(pinned.client), close(pinned.server);
+}
+
+/* Where a flow of an exempt tenant goes decides, too. */
+static void check_destinations(int peer, const char *const *addresses, const uint16_t *ports,
+			       const bool *bypassed, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		struct nft_counters before = counters(), after;
+		struct flow flow;
+
+		connect_to(peer, &flow, addresses[i], ports[i]);
+		assert_int_equal(write(flow.client, "x", 1), 1);
+		after = counters();
+		if ((after.first_packets - before.first_packets == 1) != bypassed[i] ||
+		    (after.bypassed_packets > before.bypassed_packets) != bypassed[i] ||
+		    after.denied_packets != before.denied_packets)
+			fail_msg("%s:%u", addresses[i], ports[i]);
+		close(flow.client), close(flow.server);
+	}
+}
+
+static void exempt_peer(void)
+{
+	const struct element host = address(SET_HOST4, "198.51.100.1", NULL);
+
+	settings.lease_ms = 60000;
+	snprintf(settings.interface, sizeof(settings.interface), "steer0");
+	assert_false(ensure(STEERING_ADDRESS));
+	assert_int_equal(apply_one(NULL, &host), 0);
+	assert_int_equal(nft_renew(nft, 1), 0);
+}
+
+static void add_listener(const char *text)
+{
+	struct profile *skype = &settings.profiles[0];
+	struct listener *listener = &skype->listeners[skype->listener_count++];
+
+	assert_int_equal(destination_parse_listener(text, &listener->address, &listener->port), 0);
+}
+
+static void add_destination(const char *text)
+{
+	struct profile *skype = &settings.profiles[0];
+
+	assert_int_equal(destination_parse(text, &skype->destinations[skype->destination_count++]),
+			 0);
+}
+
+static void test_reserved_destinations(void **state)
+{
+	static const char *const addresses[] = { FAR_ADDRESS,    "10.1.2.3",   "100.64.0.1",
+						 "172.31.255.1", "172.32.0.1", "192.168.1.1",
+						 OUR_ADDRESS };
+	static const uint16_t ports[] = { 443, 443, 443, 443, 443, 443, 443 };
+	static const bool bypassed[] = { true, false, false, false, true, false, false };
+	int peer = add_far_peer();
+
+	(void)state;
+	exempt_peer();
+	check_destinations(peer, addresses, ports, bypassed, 7);
+	/* nor for who sees to the conntrack marks of new flows before us */
+	assert_int_equal(netns_run("nft 'table ip early { chain c { type filter hook prerouting "
+				   "priority -160; ct state new ct mark set 0x01000000; }; }'"),
+			 0);
+	check_destinations(peer, addresses, ports, bypassed, 7);
+	assert_int_equal(nft_check(nft), 1);
+	close(peer);
+}
+
+static void test_listed_destinations(void **state)
+{
+	static const char *const addresses[] = { FAR_ADDRESS,    "203.0.113.255", "203.0.114.0",
+						 "198.51.100.7", "198.51.100.8",  OUR_ADDRESS,
+						 FAR_ADDRESS };
+	static const uint16_t ports[] = { 443, 443, 443, 443, 443, 443, 80 };
+	static const bool bypassed[] = { true, true, false, true, false, false, false };
+	int peer = add_far_peer();
+
+	(void)state;
+	assert_int_equal(
+		netns_run("nsenter --net=/proc/%d/fd/%d ip route add 198.51.100.7 via " OUR_ADDRESS
+			  " && nsenter --net=/proc/%d/fd/%d ip route add "
+			  "198.51.100.8 via " OUR_ADDRESS,
+			  getpid(), peer, getpid(), peer),
+		0);
+	add_destination("203.0.113.0/24");
+	add_destination("198.51.100.7");
+	/* holds the gateway's own address */
+	add_destination("198.51.100.2/31");
+	exempt_peer();
+	check_destinations(peer, addresses, ports, bypassed, 7);
+	close(peer);
+}
+
+static void test_explicit_proxy(void **state)
+{
+	static const char *const addresses[] = { "203.0.113.80", "203.0.113.80", "203.0.113.81",
+						 FAR_ADDRESS,    "10.1.2.3",     "203.0.113.80" };
+	static const uint16_t ports[] = { 80, 443, 80, 443, 443, 8080 };
+	static const bool bypassed[] = { true, true, false, true, false, false };
+	struct profile *skype = &settings.profiles[0];
+	int peer = add_far_peer();
+
+	(void)state;
+	add_listener("203.0.113.80:80");
+	exempt_peer();
+	assert_true(nft_lease_remaining(nft, 0) > 0);
+	check_destinations(peer, addresses, ports, bypassed, 6);
+	/* beside a list */
+	add_destination("203.0.113.10");
+	exempt_peer();
+	check_destinations(peer, addresses, ports, bypassed, 1);
+	check_destinations(peer, addresses + 2, ports + 2, bypassed + 2, 4);
+	/* without services */
+	skype->service_count = skype->destination_count = 0;
+	exempt_peer();
+	check_destinations(peer, addresses, ports, bypassed, 1);
+	assert_int_equal(nft_renew(nft, 0), 0);
+	assert_int_equal(nft_lease_remaining(nft, 0), 0);
+	check_destinations(peer, addresses, ports, (const bool[]){ false }, 1);
+	close(peer);
+}
+
+/* A flow that a former configuration's list let through. */
+static void test_list_is_shortened(void **state)
+{
+	int peer = add_far_peer();
+	struct nft_counters before;
+	struct flow flow;
+
+	(void)state;
+	add_destination("203.0.113.0/24");
+	exempt_peer();
+	connect_from(peer, &flow, 443);
+	assert_int_equal(counters().first_packets, 1);
+	settings.profiles[0].destination_count = 0;
+	add_destination("203.0.113.0/29");
+	exempt_peer();
+	before = counters();
+	assert_int_equal(write(flow.client, "x", 1), 1);
+	assert_true(netns_wait(something_denied, NULL, 2000));
+	assert_int_equal(counters().bypassed_packets, before.bypassed_packets);
+	close(flow.client), close(flow.server);
+	close(peer);
+}
+
+/* What is in constant sets makes another table, and strangers cannot change it. */
+static void test_constant_sets(void **state)
+{
+	(void)state;
+	add_destination("203.0.113.0/24");
+	add_destination("203.0.114.0/24");
+	add_destination("198.51.100.7");
+	assert_false(ensure(STEERING_SA));
+	assert_true(ensure(STEERING_SA));
+	assert_int_equal(nft_check(nft), 1);
+	assert_true(netns_run("nft add element inet " TABLE " dst4_skype { 192.0.2.0/24 } 2>&-"));
+	assert_true(netns_run("nft delete element inet " TABLE
+			      " dsthost4_skype { 198.51.100.7 } 2>&-"));
+	assert_true(netns_run("nft flush set inet " TABLE " never4 2>&-"));
+	assert_int_equal(nft_check(nft), 1);
+	/* one address, one prefix or one more */
+	settings.profiles[0].destinations[2].lo[3] = settings.profiles[0].destinations[2].hi[3] = 8;
+	assert_false(ensure(STEERING_SA));
+	settings.profiles[0].destinations[1].lo[2] = settings.profiles[0].destinations[1].hi[2] =
+		115;
+	assert_false(ensure(STEERING_SA));
+	add_destination("198.51.100.9");
+	assert_false(ensure(STEERING_SA));
+	assert_true(ensure(STEERING_SA));
+}
+
+/* The same rules and sets by a stranger's hand, with something else in one set. */
+static void test_strangers_constants(void **state)
+{
+	(void)state;
+	add_destination("198.51.100.7");
+	assert_false(ensure(STEERING_SA));
+	assert_int_equal(netns_run("nft list table inet " TABLE " >/tmp/test_nft.$$ && "
+				   "sed -i s/198.51.100.7/198.51.100.6/ /tmp/test_nft.$$ && "
+				   "nft delete table inet " TABLE " && nft -f /tmp/test_nft.$$; "
+				   "r=$?; rm /tmp/test_nft.$$; exit $r"),
+			 0);
+	assert_int_equal(nft_check(nft), 0);
+	assert_false(ensure(STEERING_SA));
+	assert_int_equal(nft_check(nft), 1);
 }
 
 /* Without CAP_NET_ADMIN: in a child, because capabilities do not come back. */
@@ -770,6 +982,12 @@ int main(void)
 		TEST(test_remove),
 		TEST(test_refused_skeleton),
 		TEST(test_packets),
+		TEST(test_reserved_destinations),
+		TEST(test_listed_destinations),
+		TEST(test_explicit_proxy),
+		TEST(test_list_is_shortened),
+		TEST(test_constant_sets),
+		TEST(test_strangers_constants),
 		TEST(test_without_capability),
 	};
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "destinations.h"
 #include "netns.h"
 #include "nft_internal.h"
 
@@ -54,6 +55,12 @@ static int setup(void **state)
 		settings.profiles[p] = (struct profile){ .service_count = 1 };
 		settings.profiles[p].services[0] = (struct service){ IPPROTO_TCP, 443 };
 	}
+	/* constant sets, of both kinds, with ranges that follow one another */
+	destination_parse("203.0.112.0/24", &settings.profiles[1].destinations[0]);
+	destination_parse("203.0.113.0/24", &settings.profiles[1].destinations[1]);
+	destination_parse("198.51.100.7", &settings.profiles[1].destinations[2]);
+	destination_parse("2001:db8::/32", &settings.profiles[1].destinations[3]);
+	settings.profiles[1].destination_count = 4;
 	strcpy(settings.profiles[0].name, "skype");
 	strcpy(settings.profiles[1].name, "quic");
 	if (netns_enter() < 0)

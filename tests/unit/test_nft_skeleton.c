@@ -17,15 +17,31 @@
 #include <nftables/libnftables.h>
 #include <unistd.h>
 
+#include "destinations.h"
 #include "netns.h"
 #include "nft.h"
 
-#define TEXT_MAX (128u << 10)
+#define TEXT_MAX (512u << 10)
 
 static struct settings settings;
 static char text[TEXT_MAX];
 
-/* Two profiles share a path that routes; a third one only marks. */
+static void add_destination(struct profile *profile, const char *prefix)
+{
+	struct address_range *range = &profile->destinations[profile->destination_count++];
+
+	assert_int_equal(destination_parse(prefix, range), 0);
+}
+
+static void add_listener(struct profile *profile, const char *listener)
+{
+	struct listener *to = &profile->listeners[profile->listener_count++];
+
+	assert_int_equal(destination_parse_listener(listener, &to->address, &to->port), 0);
+}
+
+/* Two profiles share a path that routes; a third one only marks. One may go anywhere, one to a list,
+ * one to explicit proxies besides. */
 static void fill_settings(void)
 {
 	settings = (struct settings){
@@ -47,6 +63,12 @@ static void fill_settings(void)
 	settings.profiles[2] = (struct profile){ .name = "any", .path = 1, .service_count = 1 };
 	for (unsigned i = 0; i < 3; i++)
 		settings.profiles[i].services[0] = (struct service){ IPPROTO_TCP, 443 };
+	add_destination(&settings.profiles[1], "203.0.113.0/24");
+	add_destination(&settings.profiles[1], "198.51.100.7");
+	add_destination(&settings.profiles[1], "2001:db8:443::/48");
+	add_destination(&settings.profiles[1], "2001:db8:444::7");
+	add_listener(&settings.profiles[2], "203.0.113.80:80");
+	add_listener(&settings.profiles[2], "[2001:db8:443::80]:8080");
 }
 
 static int setup(void **state)
@@ -94,18 +116,23 @@ static void compare_golden(const char *name)
 	assert_string_equal(text, wanted);
 }
 
-/* First as `nft --check` would, then for good: the check does not reach the kernel's own tests. */
-static void feed_to_kernel(void)
+static void feed(const char *commands, bool dry_run)
 {
+	/* One for each: after a dry run, 1.0.6 takes the elements it has just read for the kernel's. */
 	struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT);
 
 	assert_non_null(ctx);
-	for (int dry_run = 1; dry_run >= 0; dry_run--) {
-		nft_ctx_set_dry_run(ctx, dry_run != 0);
-		assert_int_equal(nft_run_cmd_from_buffer(ctx, text), 0);
-	}
-	assert_int_equal(nft_run_cmd_from_buffer(ctx, "delete table inet steerd"), 0);
+	nft_ctx_set_dry_run(ctx, dry_run);
+	assert_int_equal(nft_run_cmd_from_buffer(ctx, commands), 0);
 	nft_ctx_free(ctx);
+}
+
+/* First as `nft --check` would, then for good: the check does not reach the kernel's own tests. */
+static void feed_to_kernel(void)
+{
+	feed(text, true);
+	feed(text, false);
+	feed("delete table inet steerd", false);
 }
 
 static void make(enum steering_mode mode)
@@ -151,29 +178,58 @@ static void test_address_unpinned(void **state)
 	feed_to_kernel();
 }
 
-/* Of every rule that accepts and marks: it must match positively in the lease and in the tenant. */
+static bool has(const char *line, const char *words)
+{
+	return strstr(line, words) != NULL;
+}
+
+/* It matches positively in the lease and in the tenant. */
+static void check_matches(const char *line)
+{
+	assert_true(has(line, "meta l4proto . th dport @svc_"));
+	assert_true(has(line, "ipsec in spi @sa_") || has(line, " saddr @"));
+	assert_false(has(line, "!="));
+}
+
+/* What it is in a chain that others jump to is for them to say; they must jump, to come back. */
+static void check_rule(const char *line, const char *chain, unsigned *accepting, unsigned *jumping)
+{
+	const bool inner = strncmp(chain, "to_", 3) == 0;
+
+	if (has(line, " jump ") || has(line, " goto to_")) {
+		assert_true(has(line, " jump to_"));
+		assert_false(inner);
+		check_matches(line);
+		++*jumping;
+	}
+	if (!has(line, "counter name ") || !has(line, " accept"))
+		return;
+	if (!inner)
+		check_matches(line);
+	assert_false(has(line, "!="));
+	assert_true(has(line, "meta mark set meta mark & 0xf0ffffff | 0x0"));
+	++*accepting;
+}
+
+/* Every packet that is marked has matched in the lease and in the tenant. */
 static void test_no_bypass_without_two_matches(void **state)
 {
 	(void)state;
 	for (int round = 0; round < 4; round++) {
-		unsigned rules = 0;
-		char *save;
+		const unsigned sources = round & 2 ? 1 : 4;
+		unsigned accepting = 0, jumping = 0;
+		char chain[64] = "", *save;
 
 		settings.pinning = round & 1;
 		make(round & 2 ? STEERING_SA : STEERING_ADDRESS);
 		for (char *line = strtok_r(text, "\n", &save); line;
-		     line = strtok_r(NULL, "\n", &save)) {
-			if (strstr(line, " counter name ") == NULL ||
-			    strstr(line, " accept") == NULL)
-				continue;
-			rules++;
-			assert_non_null(strstr(line, "meta l4proto . th dport @svc_"));
-			assert_true(strstr(line, "ipsec in spi @sa_") || strstr(line, " saddr @"));
-			assert_null(strstr(line, "!="));
-			assert_non_null(
-				strstr(line, " meta mark set meta mark & 0xf0ffffff | 0x0"));
-		}
-		assert_int_equal(rules, 3 * (settings.pinning ? 2 : 1) * (round & 2 ? 1 : 4));
+		     line = strtok_r(NULL, "\n", &save))
+			if (sscanf(line, "\tchain %63s {", chain) != 1)
+				check_rule(line, chain, &accepting, &jumping);
+		/* anywhere: 1, to the list: 4, to two listeners and anywhere: 3; a later packet of
+		 * the first has none of its own */
+		assert_int_equal(jumping, (settings.pinning ? 5 : 3) * sources);
+		assert_int_equal(accepting, settings.pinning ? 8 + 7 + sources : 8);
 	}
 }
 
@@ -212,6 +268,27 @@ static void test_layers_come_first(void **state)
 	assert_null(strstr(text, "ipsec in "));
 }
 
+/* As many of each as there may be, with the longest texts. */
+static void fill_profile(struct profile *profile)
+{
+	char prefix[64];
+
+	profile->destination_count = profile->listener_count = 0;
+	for (unsigned i = 0; i < SETTINGS_SERVICES_MAX; i++)
+		profile->services[i] = (struct service){ IPPROTO_TCP, (uint16_t)(60000 + i) };
+	profile->service_count = SETTINGS_SERVICES_MAX;
+	for (unsigned i = 0; i < SETTINGS_DESTINATIONS_MAX; i++) {
+		snprintf(prefix, sizeof(prefix), "2001:db8:1234:5678:9abc:def0:1234:%x/%u",
+			 0xf000 + 2 * i, i % 2 ? 127 : 128);
+		add_destination(profile, prefix);
+	}
+	for (unsigned i = 0; i < SETTINGS_LISTENERS_MAX; i++) {
+		snprintf(prefix, sizeof(prefix), "[2001:db8:1234:5678:9abc:def0:1234:%x]:%u",
+			 0xf000 + i, 50000 + i);
+		add_listener(profile, prefix);
+	}
+}
+
 /* Names and numbers at their limits fit, and nft takes them. */
 static void test_largest(void **state)
 {
@@ -229,6 +306,7 @@ static void test_largest(void **state)
 		snprintf(settings.profiles[i].name, sizeof(settings.profiles[i].name), "p-_%021u",
 			 i);
 		settings.profiles[i].path = i % SETTINGS_PATHS_MAX;
+		fill_profile(&settings.profiles[i]);
 	}
 	settings.max_child_sas = 1000000;
 	make(STEERING_ADDRESS);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A long-lived connection on port 443, TLS or not: numbered data out, the same data back.
 
-    flow.py --source ADDRESS --target ADDRESS [--port SOURCE-PORT] [--tls]
+    flow.py --source ADDRESS --target ADDRESS [--port SOURCE-PORT] [--tls] [--proxy ADDRESS]
 
 Prints one JSON line when it is answered, one at each tick and one at its end. SIGTERM ends it
 in order: it stops sending, waits for the echo of everything sent, and reports whether each byte
@@ -17,6 +17,8 @@ import socket
 import ssl
 import struct
 import time
+
+from probe import PROXY_PORT, open_tunnel
 
 CHUNK = 256
 TICK = 0.05
@@ -91,11 +93,14 @@ class Flow:
 
 
 def connect(args):
-    sock = socket.socket(socket.AF_INET6 if ":" in args.target else socket.AF_INET)
+    via = (args.proxy, PROXY_PORT) if args.proxy else (args.target, 443)
+    sock = socket.socket(socket.AF_INET6 if ":" in via[0] else socket.AF_INET)
     sock.settimeout(args.timeout)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((args.source, args.port))
-    sock.connect((args.target, 443))
+    sock.connect(via)
+    if args.proxy:
+        open_tunnel(sock, args.target, 443)
     if args.tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -119,6 +124,7 @@ def main():
     parser.add_argument("--timeout", type=float, default=5.0)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--proxy")
     args = parser.parse_args()
     try:
         sock, path = connect(args)

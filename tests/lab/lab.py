@@ -2,6 +2,7 @@
 """One lab, from set-up to removal, and what one does with it."""
 
 import concurrent.futures
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -55,7 +56,7 @@ class Lab:
         self.pki = Pki(self.state.dir("pki"))
         self.pki.make()
         self.progress("servers on the internet side, SSL-enforcement stage (HAProxy)")
-        self._start_peer()
+        self.processes.append(self._start_peer("peer", SERVER4, SERVER6, *topology.PATHS))
         self.processes.append(start_enforcement(self.network, self.state))
         self._add_gateway()
         if self.build:
@@ -100,15 +101,28 @@ class Lab:
         """Where the customers' decrypted packets come in on the gateway."""
         return "ipsec0" if self.esp == "userspace" else "wan"
 
-    def _start_peer(self):
+    def _start_peer(self, name, address4, address6, *paths):
         journal = self.state.path / "peer.jsonl"
-        peer = Process(self.state, "peer",
+        ready = len(self.arrivals("ready"))
+        peer = Process(self.state, name,
                        ["ip", "netns", "exec", self.network.name("internet"), PYTHON,
                         HERE / "peer.py", self.pki.path("server.pem"), self.pki.path("server.key"),
-                        journal, SERVER4, SERVER6, *topology.PATHS])
-        self.processes.append(peer)
-        wait_until(lambda: peer.check_alive() or journal.exists() and self.arrivals("ready"),
+                        journal, address4, address6, *paths])
+        wait_until(lambda: peer.check_alive() or len(self.arrivals("ready")) > ready,
                    "the servers listen")
+        return peer
+
+    @contextlib.contextmanager
+    def servers(self, name, address4, address6, *paths):
+        """Further ones, at these addresses or by these paths."""
+        new = [address for address in (address4, address6) if address not in (SERVER4, SERVER6)]
+        undo = self.network.add_local("internet", *new)
+        peer = self._start_peer(f"peer-{name}", address4, address6, *(paths or topology.PATHS))
+        try:
+            yield
+        finally:
+            peer.stop()
+            undo()
 
     def _add_gateway(self):
         charon = Charon(self.network, self.state, "gw", self.esp)
@@ -205,17 +219,18 @@ class Lab:
 
     # Traffic
 
-    def probe(self, name, kind, family=4, timeout=5.0, source=None):
+    def probe(self, name, kind, family=4, timeout=5.0, source=None, target=None, proxy=None):
+        """target is another address than the server's; proxy that of an explicit proxy."""
         done = self.network.exec(
             name, PYTHON, *BARE, HERE / "probe.py", kind,
             "--source", source or self.source(name, family),
-            "--target", SERVER4 if family == 4 else SERVER6, "--timeout", timeout,
-            "--tag", name, timeout=timeout * 4 + 10)
+            "--target", target or (SERVER4 if family == 4 else SERVER6), "--timeout", timeout,
+            "--tag", name, *(["--proxy", proxy] if proxy else []), timeout=timeout * 4 + 10)
         return json.loads(done.stdout)
 
-    def verdict(self, name, kind, family=4, timeout=5.0, source=None):
+    def verdict(self, name, kind, family=4, timeout=5.0, **more):
         """Outcome and path of one probe."""
-        result = self.probe(name, kind, family, timeout, source)
+        result = self.probe(name, kind, family, timeout, **more)
         return result["outcome"], result["path"]
 
     def verdicts(self, kind, *probes):
@@ -223,17 +238,18 @@ class Lab:
         with concurrent.futures.ThreadPoolExecutor(len(probes)) as pool:
             return list(pool.map(lambda probe: self.verdict(probe[0], kind, probe[1]), probes))
 
-    def wait_path(self, name, path, deadline=10.0, family=4):
+    def wait_path(self, name, path, deadline=10.0, **more):
         """Until the customer's port 443 that is not TLS takes this path; None: is not answered."""
-        return wait_until(lambda: self.probe(name, "nontls443", family, timeout=1.0)["path"]
-                          == path or None, f"{name} takes the path {path}", deadline)
+        return wait_until(lambda: self.probe(name, "nontls443", timeout=1.0, **more)["path"] == path
+                          or None, f"{name} takes the path {path}", deadline)
 
-    def flow(self, name, family=4, port=0, tls=False, source=None):
+    def flow(self, name, family=4, port=0, tls=False, source=None, target=None, proxy=None):
         """Start a long-lived connection on port 443."""
         return FlowProcess(["ip", "netns", "exec", self.network.name(name), PYTHON,
                             HERE / "flow.py", "--source", source or self.source(name, family),
-                            "--target", SERVER4 if family == 4 else SERVER6, "--port", port,
-                            *(["--tls"] if tls else [])])
+                            "--target", target or (SERVER4 if family == 4 else SERVER6),
+                            "--port", port, *(["--tls"] if tls else []),
+                            *(["--proxy", proxy] if proxy else [])])
 
     def transfer(self, name, total, seconds, family=4):
         """Start a transfer of at least so many bytes that takes at least so many seconds."""
@@ -281,7 +297,8 @@ class Lab:
     # What the far side saw
 
     def arrivals(self, event="arrived", path=None):
-        lines = (self.state.path / "peer.jsonl").read_text().splitlines()
+        journal = self.state.path / "peer.jsonl"
+        lines = journal.read_text().splitlines() if journal.exists() else []
         entries = (json.loads(line) for line in lines if line.endswith("}"))
         return [entry for entry in entries
                 if entry["event"] == event and path in (None, entry.get("path"))]

@@ -37,6 +37,7 @@ steering {{
 }}
 path bypass {{ mark = 0x01000000; table = {table}; via = {via}; interface = "bypass"; }}
 profile skype {{ path = bypass; services = {services}; max_lifetime = 90d; }}
+{more}
 """
 
 
@@ -100,7 +101,8 @@ class Steer:
                   "store": self.store, "mode": "auto", "verify_sa": "yes",
                   "pinning": "conntrack", "on_death": "lease",
                   "lease": f"{LEASE_SECONDS}s", "mask": MARK_MASK, "priority": RULE_PRIORITY,
-                  "table": TABLE, "via": json.dumps(BYPASS_VIA), "services": '["tcp/443"]'}
+                  "table": TABLE, "via": json.dumps(BYPASS_VIA), "services": '["tcp/443"]',
+                  "more": ""}
         self.config.write_text(STEERD_CONF.format(**{**values, **changes}))
 
     def exempt_spis(self):
@@ -185,8 +187,8 @@ class Steer:
         """Collect the stream from now on, without missing anything."""
         return Watch(self.watch_command("--json", "--since", self.sequence()))
 
-    def grant(self, tenant, *more, expires="30d"):
-        return self.ctl("grant", tenant, "--profile", "skype", "--change-request", "CR-1",
+    def grant(self, tenant, *more, expires="30d", profile="skype"):
+        return self.ctl("grant", tenant, "--profile", profile, "--change-request", "CR-1",
                         "--accepted-by", f"ciso@{tenant}.example", "--accept-risk",
                         "--expires", expires, *more)
 

@@ -16,6 +16,11 @@ from .system import run
 
 GATEWAY4, GATEWAY6 = "192.0.2.1", "2001:db8:1::1"
 SERVER4, SERVER6 = "203.0.113.10", "2001:db8:443::10"
+# Servers of their own, started where a test wants them: another one, and one with private addresses.
+OTHER4, OTHER6 = "203.0.113.20", "2001:db8:443::20"
+PRIVATE4, PRIVATE6 = "10.99.0.10", "fd00:99::10"
+# An explicit proxy of the enforcement stage's; on the bypass path another one answers.
+PROXY4, PROXY6, PROXY_PORT = "203.0.113.80", "2001:db8:443::80", 80
 # A router that translates addresses, and what customers behind it are given.
 NAT4, NAT_INSIDE4 = "192.0.2.200", "198.51.100.1"
 TENANTS4, TENANTS6 = "198.18.0.0/22", "2001:db8:a0::/44"
@@ -145,6 +150,9 @@ DIRECT = Link("gw", "direct", "internet", "from_direct", 3)
 FROM_ENFORCE = Link("enforce", "internet", "internet", "from_enforce", 11)
 FROM_BYPASS = Link("bypass", "internet", "internet", "from_bypass", 12)
 LINKS = (TO_ENFORCE, TO_BYPASS, DIRECT, FROM_ENFORCE, FROM_BYPASS)
+# Built where a test wants them: a path with a stage of its own, see second.py.
+TO_SECOND = Link("gw", "second", "second", "gw", 4)
+FROM_SECOND = Link("second", "internet", "internet", "from_second", 14)
 
 FIXED = ("wan", "gw", "enforce", "bypass", "internet")
 
@@ -254,6 +262,38 @@ class Network:
         self.ip(role, "address", "replace", f"{new}/24", "dev", interface)
         for address in old:
             self.ip(role, "address", "delete", f"{address}/24", "dev", interface)
+
+    def add_stage(self, role, out, back):
+        """A namespace on another path from the gateway (back) to the internet (out)."""
+        self._add_namespace(role)
+        self._connect(back)
+        self._connect(out)
+        self._route_stage(role, out, back)
+
+    def remove_stage(self, role):
+        run("ip", "netns", "delete", self.name(role))
+
+    def add_local(self, role, *addresses):
+        """Addresses that this one answers for; returns the undo."""
+        for address in addresses:
+            self.ip(role, "address", "add", address, "dev", "lo")
+
+        def undo():
+            for address in addresses:
+                self.ip(role, "address", "delete", address, "dev", "lo")
+        return undo
+
+    def divert(self, *addresses):
+        """The admin's rules that send what is for these to the enforcement stage; returns the undo."""
+        rules = [("-6" if ":" in address else "-4", "priority", ADMIN_RULE_PRIORITY, "to", address,
+                  "lookup", ADMIN_TABLE) for address in addresses]
+        for family, *rule in rules:
+            self.ip("gw", family, "rule", "add", *rule)
+
+        def undo():
+            for family, *rule in rules:
+                self.ip("gw", family, "rule", "delete", *rule)
+        return undo
 
     def load_admin_nft(self):
         self.nft("gw", ADMIN_NFT)

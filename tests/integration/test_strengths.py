@@ -2,6 +2,7 @@
 """How much an exception lets through: anything on 443, listed destinations, only what is not TLS."""
 
 import json
+import pathlib
 import signal
 
 import pytest
@@ -10,6 +11,7 @@ from lab.enforce import second_stage
 from lab.system import LabError
 from lab.topology import OTHER4, OTHER6, PRIVATE4, PRIVATE6, SERVER4, SERVER6
 
+TOP = pathlib.Path(__file__).resolve().parents[2]
 FAMILIES = (4, 6)
 DENIED = ("denied", None)
 PATHS = """
@@ -162,6 +164,25 @@ def test_profiles_say_what_they_let_through(strong):
     assert (found["test"]["only_for"], found["test"]["max_lifetime_s"]) == ("try", 3600)
     text = strong.steer.ctl("profiles").stdout
     assert "any-443" in text and "203.0.113.0/28" in text
+
+
+def test_shipped_profiles_fit_into_the_kernel(strong, second):
+    shipped = (TOP / "sidecar" / "steerd.conf").read_text()
+    profiles = shipped[shipped.index("profile whatsapp"):]
+    strong.steer.stop()
+    strong.steer.start(more=profiles)
+    try:
+        strong.wait_synchronised()
+        found = {row["profile"]: row["strength"] for row in strong.steer.ask("profiles")["profiles"]}
+        assert found == {"skype": "any-443", "whatsapp": "any-443", "telegram": "destinations",
+                         "ssh-443": "any-443", "teams-media": "destinations",
+                         "zoom": "destinations", "any": "any-443"}
+        listed = strong.network.exec("gw", "nft", "-j", "list", "set", "inet", "tenant-steer",
+                                     "dst4_zoom").stdout
+        assert listed.count('"prefix"') == 49
+    finally:
+        strong.steer.stop()
+        strong.steer.start(more=more_config(second[1], LISTED))
 
 
 def test_profile_for_try_is_not_granted(strong):

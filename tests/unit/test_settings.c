@@ -624,6 +624,49 @@ static void test_shipped_example(void **state)
 	settings_free(plain);
 }
 
+/* What docs/profiles.md says of them. */
+static void test_shipped_profiles(void **state)
+{
+	static const struct {
+		const char *name;
+		enum strength strength;
+		unsigned services, destinations;
+		int64_t days;
+	} shipped[] = {
+		{ "skype", STRENGTH_ANY_443, 1, 0, 90 },
+		{ "whatsapp", STRENGTH_ANY_443, 1, 0, 90 },
+		{ "telegram", STRENGTH_DESTINATIONS, 1, 14, 180 },
+		{ "ssh-443", STRENGTH_ANY_443, 1, 0, 30 },
+		{ "teams-media", STRENGTH_DESTINATIONS, 5, 3, 180 },
+		{ "zoom", STRENGTH_DESTINATIONS, 15, 49, 180 },
+		{ "any", STRENGTH_ANY_443, 2, 0, 0 },
+	};
+	const struct address anywhere = { .family = AF_UNSPEC };
+	struct settings *s;
+	char text[16384];
+	FILE *f = open_example();
+
+	(void)state;
+	assert_non_null(f);
+	text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+	fclose(f);
+	s = load(text);
+	assert_int_equal(s->profile_count, sizeof(shipped) / sizeof(shipped[0]));
+	for (unsigned i = 0; i < s->profile_count; i++) {
+		const struct profile *p = &s->profiles[i];
+		const bool any = strcmp(p->name, "any") == 0;
+
+		assert_string_equal(p->name, shipped[i].name);
+		assert_int_equal(settings_strength(s, p), shipped[i].strength);
+		assert_int_equal(p->service_count, shipped[i].services);
+		assert_int_equal(p->destination_count, shipped[i].destinations);
+		assert_int_equal(p->max_lifetime_s, any ? 3600 : shipped[i].days * 86400);
+		assert_int_equal(p->only_try, any);
+		assert_int_equal(settings_profile_covers(p, IPPROTO_UDP, 443, &anywhere), any);
+	}
+	settings_free(s);
+}
+
 static void test_durations(void **state)
 {
 	static const struct {
@@ -676,6 +719,7 @@ int main(void)
 		cmocka_unit_test(test_reserved_prefixes),
 		cmocka_unit_test(test_files_that_cannot_be_read),
 		cmocka_unit_test(test_shipped_example),
+		cmocka_unit_test(test_shipped_profiles),
 		cmocka_unit_test(test_durations),
 		/* the last one: it leaves for another network namespace */
 		cmocka_unit_test(test_own_addresses),

@@ -17,6 +17,7 @@ static const char *const type_names[EVENT_TYPE_COUNT] = {
 	[EVENT_STEERING_APPLIED] = "steering-applied",
 	[EVENT_STEERING_WITHDRAWN] = "steering-withdrawn",
 	[EVENT_EXCEPTION_GRANTED] = "exception-granted",
+	[EVENT_EXCEPTION_CHANGED] = "exception-changed",
 	[EVENT_EXCEPTION_REVOKED] = "exception-revoked",
 	[EVENT_EXCEPTION_EXPIRED] = "exception-expired",
 	[EVENT_TENANT_CONFLICT] = "tenant-conflict",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "clock.h"
 
+#include <systemd/sd-id128.h>
 #include <time.h>
 
 static int64_t read_us(clockid_t clock)
@@ -19,4 +20,15 @@ int64_t clock_wall_us(void)
 int64_t clock_monotonic_us(void)
 {
 	return read_us(CLOCK_MONOTONIC);
+}
+
+struct clock_reading clock_read(void)
+{
+	struct clock_reading reading = { .wall_us = read_us(CLOCK_REALTIME),
+					 .boottime_us = read_us(CLOCK_BOOTTIME) };
+	sd_id128_t boot;
+
+	if (sd_id128_get_boot(&boot) >= 0)
+		sd_id128_to_string(boot, reading.boot);
+	return reading;
 }

@@ -14,4 +14,23 @@ int64_t clock_wall_us(void);
 /* Since some start: what waits and deadlines are measured with. */
 int64_t clock_monotonic_us(void);
 
+/* sd_id128_t in hex */
+#define CLOCK_BOOT_LEN 32
+
+/*
+ * The time of day, and beside it a clock that nobody can set: CLOCK_BOOTTIME, which goes on while
+ * the machine sleeps, of one boot (sd_id128_get_boot(3); "": not known). Two readings of one boot
+ * tell how long it really was between them.
+ */
+struct clock_reading {
+	char boot[CLOCK_BOOT_LEN + 1];
+	int64_t wall_us;
+	int64_t boottime_us;
+};
+
+struct clock_reading clock_read(void);
+
+/* What adjusting a clock in small steps does is not setting it. */
+#define CLOCK_STEP_MIN_US 1000000
+
 #endif

@@ -7,10 +7,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "clock.h"
 #include "daemon.h"
-#include "log.h"
-#include "risk.h"
 
 /* A tenant with thousands of child SAs is listed with its first addresses only. */
 #define LISTED_MAX 16
@@ -218,257 +215,10 @@ static int do_tenants(void *user, const struct control_caller *caller, yajl_val 
 	return 0;
 }
 
-static const char *exception_state(const struct exception *exception)
-{
-	if (exception->expires_at_us && exception->expires_at_us <= clock_wall_us() &&
-	    (!exception->ended_at_us || exception->ended_at_us >= exception->expires_at_us))
-		return "expired";
-	return exception->ended_at_us ? "revoked" : "active";
-}
-
-static void write_time(struct json_writer *w, const char *key, int64_t usec)
-{
-	if (usec)
-		json_time(w, key, usec);
-	else
-		json_string(w, key, NULL);
-}
-
-static void write_exception_members(struct json_writer *w, const struct exception *exception)
-{
-	const bool ended = exception->ended_at_us;
-
-	json_uint(w, "id", exception->id);
-	json_string(w, "tenant", exception->tenant);
-	json_string(w, "profile", exception->profile);
-	json_string(w, "state", exception_state(exception));
-	json_string(w, "change_request", exception->change_request);
-	json_string(w, "accepted_by", exception->accepted_by);
-	json_string(w, "granted_by", exception->granted_by);
-	write_time(w, "granted_at", exception->granted_at_us);
-	write_time(w, "expires_at", exception->expires_at_us);
-	write_time(w, "ended_at", exception->ended_at_us);
-	json_string(w, "ended_by", ended ? exception->ended_by : NULL);
-	json_string(w, "reason", ended ? exception->end_reason : NULL);
-}
-
-static void write_exception(const struct exception *exception, void *w)
-{
-	json_object_begin(w, NULL);
-	write_exception_members(w, exception);
-	json_object_end(w);
-}
-
-static int do_exceptions(void *user, const struct control_caller *caller, yajl_val request,
-			 struct json_writer *w, char error[CONTROL_ERROR_MAX])
-{
-	struct daemon *daemon = user;
-	int r;
-
-	(void)caller;
-	json_array_begin(w, "exceptions");
-	r = exceptions_each(daemon->core.exceptions, control_bool(request, "all"), write_exception,
-			    w);
-	json_array_end(w);
-	if (r < 0)
-		snprintf(error, CONTROL_ERROR_MAX, "%s",
-			 exceptions_store_error(daemon->core.exceptions));
-	return r;
-}
-
 static int refuse(char error[CONTROL_ERROR_MAX], const char *sentence)
 {
 	snprintf(error, CONTROL_ERROR_MAX, "%s", sentence);
 	return -EINVAL;
-}
-
-static int copy_text(char *out, size_t size, const char *text)
-{
-	if (!text || !*text || strlen(text) >= size)
-		return -EINVAL;
-	strcpy(out, text);
-	return 0;
-}
-
-/* 0 s or less would be an exception that never was; ten years is longer than any change request. */
-#define EXPIRES_MAX_S (INT64_C(10) * 366 * 86400)
-
-static int read_grant(yajl_val request, struct exception *ret, char error[CONTROL_ERROR_MAX])
-{
-	int64_t expires_s = control_int(request, "expires_s", INT64_MIN);
-
-	if (!tenant_name_valid(control_string(request, "tenant")))
-		return refuse(error, "tenant: not a tenant name; expected 1 to 128 characters of "
-				     "A-Za-z0-9._@:- or %XX");
-	if (!control_bool(request, "accept_risk") || !control_string(request, "change_request") ||
-	    !control_string(request, "accepted_by"))
-		return refuse(error, RISK_NEEDED);
-	if (copy_text(ret->tenant, sizeof(ret->tenant), control_string(request, "tenant")) ||
-	    copy_text(ret->profile, sizeof(ret->profile), control_string(request, "profile")))
-		return refuse(
-			error,
-			"profile: expected the name of a profile; steerctl profiles lists them");
-	if (copy_text(ret->change_request, sizeof(ret->change_request),
-		      control_string(request, "change_request")) ||
-	    copy_text(ret->accepted_by, sizeof(ret->accepted_by),
-		      control_string(request, "accepted_by")))
-		return refuse(error, "change_request, accepted_by: expected 1 to 255 bytes each");
-	if (expires_s == INT64_MIN)
-		return 0;
-	if (expires_s <= 0 || expires_s > EXPIRES_MAX_S)
-		return refuse(error, "expires_s: expected 1 second to 10 years");
-	ret->expires_at_us = clock_wall_us() + expires_s * 1000000;
-	return 0;
-}
-
-/* Such a profile is one that only a test, which ends by itself, can be made of. */
-static bool is_only_for_try(const struct daemon *daemon, const char *name)
-{
-	const int profile = settings_profile_index(daemon->core.settings, name);
-
-	return profile >= 0 && daemon->core.settings->profiles[profile].only_try;
-}
-
-static void publish_grant(struct daemon *daemon, const struct exception *exception)
-{
-	const int profile = settings_profile_index(daemon->core.settings, exception->profile);
-	const struct event ev = {
-		.type = EVENT_EXCEPTION_GRANTED,
-		.tenant = exception->tenant,
-		.profile = exception->profile,
-		.path = daemon->core.settings->paths[daemon->core.settings->profiles[profile].path]
-				.name,
-		.actor = exception->granted_by,
-		.change_request = exception->change_request,
-		.accepted_by = exception->accepted_by,
-		.expires_us = exception->expires_at_us,
-		.exception_id = exception->id,
-	};
-
-	stream_publish(daemon->core.stream, &ev);
-}
-
-/* The tenant's own words, in a sentence an operator can act on. */
-static const char *grant_message(struct daemon *daemon, const struct tenant *tenant)
-{
-	const char *reason;
-
-	if (!tenant || !tenant->child_count)
-		return "This tenant is not connected now and may never have been: check the name. "
-		       "The "
-		       "exception takes effect when it connects.";
-	if (!steering_active(daemon->core.steering, &reason))
-		return "Granted, but nothing is steered now; see steerctl status.";
-	if (tenant->conflict)
-		return "Granted, but another tenant uses the same address: both are enforced.";
-	if (tenant->disputed)
-		return "Granted, but an SPI of the tenant is also somebody else's: both are "
-		       "enforced.";
-	return "New flows of the profile take the path from now on; flows that run stay where they "
-	       "are.";
-}
-
-static int do_grant(void *user, const struct control_caller *caller, yajl_val request,
-		    struct json_writer *w, char error[CONTROL_ERROR_MAX])
-{
-	struct daemon *daemon = user;
-	struct exception exception = { 0 };
-	const struct tenant *tenant;
-	const char *why = "";
-	int r = read_grant(request, &exception, error);
-
-	if (r < 0)
-		return r;
-	if (is_only_for_try(daemon, exception.profile))
-		return refuse(error,
-			      "profile: this one is only for steerctl try (only_for); expected "
-			      "another one, steerctl profiles lists them");
-	snprintf(exception.granted_by, sizeof(exception.granted_by), "%s", caller->name);
-	core_expire(&daemon->core);
-	r = exceptions_grant(daemon->core.exceptions, &exception, &why);
-	if (r < 0) {
-		snprintf(error, CONTROL_ERROR_MAX, "%s: %s", exception.tenant, why);
-		return r;
-	}
-	publish_grant(daemon, &exception);
-	core_settle(&daemon->core);
-	log_info("exceptions", "%llu: \"%s\" granted to \"%s\" by %s",
-		 (unsigned long long)exception.id, exception.profile, exception.tenant,
-		 caller->name);
-	tenant = model_find_tenant(&daemon->core.model, exception.tenant);
-	json_object_begin(w, "exception");
-	write_exception_members(w, &exception);
-	json_object_end(w);
-	json_bool(w, "tenant_known", tenant && tenant->child_count);
-	json_uint(w, "child_sas", tenant ? tenant->child_count : 0);
-	json_string(w, "message", grant_message(daemon, tenant));
-	return 0;
-}
-
-static void publish_revocation(struct daemon *daemon, const char *tenant,
-			       const struct revoked *revoked, const char *reason, const char *actor)
-{
-	const struct event ev = { .type = EVENT_EXCEPTION_REVOKED,
-				  .tenant = tenant,
-				  .profile = revoked->profile,
-				  .reason = reason,
-				  .actor = actor,
-				  .exception_id = revoked->id };
-
-	stream_publish(daemon->core.stream, &ev);
-}
-
-static const char *revoke_message(int kernel, int disk)
-{
-	if (kernel < 0)
-		return "Revoked. The kernel refused the change; the lease ends all bypassing "
-		       "within seconds.";
-	if (disk < 0)
-		return "Revoked in the kernel, but NOT YET ON DISK: steerd goes on trying. If it "
-		       "is "
-		       "restarted before it succeeds, the exception is back. See steerctl status.";
-	return "Revoked: the next packet of every flow concerned is enforced.";
-}
-
-static int do_revoke(void *user, const struct control_caller *caller, yajl_val request,
-		     struct json_writer *w, char error[CONTROL_ERROR_MAX])
-{
-	struct daemon *daemon = user;
-	const char *tenant = control_string(request, "tenant");
-	const char *profile = control_string(request, "profile");
-	const char *reason = control_string(request, "reason");
-	struct revoked revoked[SETTINGS_PROFILES_MAX];
-	unsigned count;
-	int kernel, disk;
-
-	if (!tenant_name_valid(tenant))
-		return refuse(error, "tenant: expected a tenant name");
-	if (!reason || !*reason || strlen(reason) >= STORE_TEXT_MAX)
-		return refuse(error, "reason: expected 1 to 255 bytes");
-	count = exceptions_revoke(daemon->core.exceptions, tenant, profile, caller->name, reason,
-				  revoked);
-	if (!count)
-		return refuse(error,
-			      profile ? "the tenant has no active exception for this profile; "
-					"steerctl exceptions lists them"
-				      : "the tenant has no active exception; steerctl exceptions "
-					"lists them");
-	/* The kernel first: a disk may take milliseconds, or not answer at all. */
-	kernel = core_settle_revocation(&daemon->core);
-	disk = exceptions_settle(daemon->core.exceptions);
-	json_array_begin(w, "revoked");
-	for (unsigned i = 0; i < count; i++) {
-		json_object_begin(w, NULL);
-		json_uint(w, "id", revoked[i].id);
-		json_string(w, "tenant", tenant);
-		json_string(w, "profile", revoked[i].profile);
-		json_object_end(w);
-		publish_revocation(daemon, tenant, &revoked[i], reason, caller->name);
-	}
-	json_array_end(w);
-	json_string(w, "message", revoke_message(kernel, disk));
-	log_info("exceptions", "%u of \"%s\" revoked by %s", count, tenant, caller->name);
-	return 0;
 }
 
 static int do_events(void *user, const struct control_caller *caller, yajl_val request,
@@ -526,10 +276,12 @@ static int do_resync(void *user, const struct control_caller *caller, yajl_val r
 const struct control_command commands[] = {
 	{ "status", do_status },
 	{ "tenants", do_tenants },
-	{ "exceptions", do_exceptions },
+	{ "exceptions", commands_exceptions },
 	{ "profiles", commands_profiles },
-	{ "grant", do_grant },
-	{ "revoke", do_revoke },
+	{ "risk", commands_risk },
+	{ "grant", commands_grant },
+	{ "change", commands_change },
+	{ "revoke", commands_revoke },
 	{ "explain", commands_explain },
 	{ "doctor", commands_doctor },
 	{ "events", do_events },

@@ -9,12 +9,18 @@
 /* Ends with a NULL name. */
 extern const struct control_command commands[];
 
-/* explain, doctor and profiles have files of their own. */
-int commands_explain(void *user, const struct control_caller *caller, yajl_val request,
-		     struct json_writer *w, char error[CONTROL_ERROR_MAX]);
-int commands_doctor(void *user, const struct control_caller *caller, yajl_val request,
-		    struct json_writer *w, char error[CONTROL_ERROR_MAX]);
-int commands_profiles(void *user, const struct control_caller *caller, yajl_val request,
-		      struct json_writer *w, char error[CONTROL_ERROR_MAX]);
+/* Handlers in files of their own. */
+#define COMMANDS_HANDLER(name)                                                                     \
+	int name(void *user, const struct control_caller *caller, yajl_val request,                \
+		 struct json_writer *w, char error[CONTROL_ERROR_MAX])
+
+COMMANDS_HANDLER(commands_risk); /* commands_exceptions.c */
+COMMANDS_HANDLER(commands_exceptions);
+COMMANDS_HANDLER(commands_grant);
+COMMANDS_HANDLER(commands_change);
+COMMANDS_HANDLER(commands_revoke);
+COMMANDS_HANDLER(commands_explain); /* explain.c */
+COMMANDS_HANDLER(commands_doctor);
+COMMANDS_HANDLER(commands_profiles);
 
 #endif

@@ -419,8 +419,7 @@ uint64_t core_tick_us(const struct settings *settings)
 
 void core_expire(struct core *core)
 {
-	exceptions_expire(core->exceptions, clock_wall_us(), clock_monotonic_us(), on_expired,
-			  core);
+	exceptions_expire(core->exceptions, on_expired, core);
 }
 
 /*

@@ -2,120 +2,157 @@
 #include "exceptions.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utlist.h>
+#include <unistd.h>
 
+#include "active.h"
 #include "clock.h"
 #include "log.h"
+#include "risk.h"
 
-/* What adjusting a clock in small steps does is not setting it. */
-#define CLOCK_STEP_MIN_US 1000000
-
-struct active {
-	uint64_t id;
-	int64_t expires_at_us; /* 0: never; by the clock as it goes now, so it may be earlier than
-				  granted */
-	struct tenant *tenant;
-	int profile; /* index, or -1: no such profile now */
-	struct active *prev, *next;
-	char profile_name[]; /* as on disk */
-};
+/* Few wait at a time as a rule; the table comes and goes with them. */
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS 32U
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 5U
 
 /* An end that the disk has not taken yet. */
 struct ending {
 	uint64_t id;
 	int64_t at_us;
-	char by[STORE_TEXT_MAX];
-	char reason[STORE_TEXT_MAX];
-	struct ending *next;
+	struct actor by;
+	char reason[RECORD_TEXT_MAX];
+	UT_hash_handle hh; /* by id; in the order in which they came */
 };
+
+/* An operator waits for a revocation, nobody for an expiry. */
+enum queue { REVOCATIONS, EXPIRIES, QUEUES };
 
 struct exceptions {
 	struct model *model;
 	const struct settings *settings;
 	struct store *store;
-	struct active *active;
-	struct ending *endings;
-	unsigned count;
+	struct actives *actives;
+	struct actives *before; /* those of before, while the store is read again */
+	struct ending *endings[QUEUES];
+	struct clock_reading at; /* when the clock was last looked at */
+	int64_t clock_step_us;
 	char error[SETTINGS_ERROR_MAX]; /* of the store; "": in order */
 	int error_number;
-	int64_t clock_ahead_us; /* time of day less the monotonic clock, as last seen; 0: not yet */
-	int64_t clock_step_us;
 };
 
 struct exceptions *exceptions_new(struct model *model)
 {
 	struct exceptions *exceptions = calloc(1, sizeof(*exceptions));
 
-	if (exceptions)
-		exceptions->model = model;
+	if (!exceptions)
+		return NULL;
+	exceptions->model = model;
+	exceptions->actives = actives_new();
+	if (!exceptions->actives) {
+		free(exceptions);
+		return NULL;
+	}
+	exceptions->at = clock_read();
 	return exceptions;
 }
 
+static int refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(error, EXCEPTIONS_ERROR_MAX, format, args);
+	va_end(args);
+	return r;
+}
+
+/* In memory and in the model */
+
 /* The model's exemption of a tenant is what the active exceptions say, nothing else. */
-static void drop_active(struct exceptions *exceptions, struct active *active)
+static void withdraw(struct exceptions *exceptions, const struct active *active)
 {
 	struct tenant *tenant = active->tenant;
 
-	DL_DELETE(exceptions->active, active);
-	exceptions->count--;
 	tenant->exception_count--;
 	if (active->profile >= 0)
 		model_set_exempt(exceptions->model, tenant, (unsigned)active->profile, 0);
 	model_touch(exceptions->model, tenant);
-	free(active);
+}
+
+static void drop_active(struct exceptions *exceptions, struct active *active)
+{
+	withdraw(exceptions, active);
+	actives_remove(exceptions->actives, active);
 }
 
 static void drop_all(struct exceptions *exceptions)
 {
-	struct active *active, *next;
-
-	DL_FOREACH_SAFE(exceptions->active, active, next)
-		drop_active(exceptions, active);
+	while (actives_first(exceptions->actives))
+		drop_active(exceptions, actives_first(exceptions->actives));
 }
 
-static void set_exempt(struct exceptions *exceptions, const struct active *active)
+static void set_exempt(void *user, const struct active *active)
 {
+	struct exceptions *exceptions = user;
+
 	if (active->profile >= 0)
 		model_set_exempt(exceptions->model, active->tenant, (unsigned)active->profile,
 				 active->expires_at_us ? active->expires_at_us : EXEMPT_FOREVER);
 }
 
+/* The profile's index; -1: it grants nothing, by the settings or because of its scope. */
+static int find_profile(const struct exceptions *exceptions, const struct exception *exception)
+{
+	const char *why;
+
+	if (record_check_scope(exception->scope, exception->destinations, &why) < 0)
+		return -1;
+	return settings_profile_index(exceptions->settings, exception->profile);
+}
+
 static int add_active(struct exceptions *exceptions, const struct exception *exception)
 {
 	struct tenant *tenant = model_tenant(exceptions->model, exception->tenant);
-	struct active *active = calloc(1, sizeof(*active) + strlen(exception->profile) + 1);
+	const struct clock_reading now = clock_read();
+	const struct active *before = NULL;
+	struct active *active = NULL;
 
-	if (!tenant || !active) {
-		free(active);
+	if (tenant)
+		active = actives_add(exceptions->actives, exception, tenant,
+				     find_profile(exceptions, exception), &now);
+	if (!active)
 		return -ENOMEM;
-	}
-	active->id = exception->id;
-	active->expires_at_us = exception->expires_at_us;
-	active->tenant = tenant;
-	active->profile = settings_profile_index(exceptions->settings, exception->profile);
-	strcpy(active->profile_name, exception->profile);
+	/* One from before version 2 of the store says nothing of when its end was set. */
+	if (exceptions->before)
+		before = actives_find(exceptions->before, exception->id);
+	if (before && before->wall_end_us == active->wall_end_us)
+		actives_limit(exceptions->actives, active, before->boot_end_us, &now);
 	tenant->exception_count++;
-	DL_APPEND(exceptions->active, active);
-	exceptions->count++;
 	set_exempt(exceptions, active);
 	return 0;
 }
 
+/* Ends that wait for the disk */
+
 static bool is_ending(const struct exceptions *exceptions, uint64_t id)
 {
-	const struct ending *ending;
+	const struct ending *ending = NULL;
 
-	LL_FOREACH(exceptions->endings, ending)
-		if (ending->id == id)
-			return true;
-	return false;
+	for (int q = 0; q < QUEUES && !ending; q++)
+		HASH_FIND(hh, exceptions->endings[q], &id, sizeof(id), ending);
+	return ending;
 }
 
-static void queue_ending(struct exceptions *exceptions, uint64_t id, const char *by,
-			 const char *reason)
+static void queue_ending(struct exceptions *exceptions, enum queue queue, uint64_t id,
+			 const struct actor *by, const char *reason)
 {
 	struct ending *ending = calloc(1, sizeof(*ending));
 
@@ -126,33 +163,31 @@ static void queue_ending(struct exceptions *exceptions, uint64_t id, const char 
 	}
 	ending->id = id;
 	ending->at_us = clock_wall_us();
-	snprintf(ending->by, sizeof(ending->by), "%s", by);
+	ending->by = *by;
 	snprintf(ending->reason, sizeof(ending->reason), "%s", reason);
-	LL_APPEND(exceptions->endings, ending);
+	HASH_ADD(hh, exceptions->endings[queue], id, sizeof(ending->id), ending);
 }
 
-static void load_one(const struct exception *exception, void *user)
+static void queue_expiry(struct exceptions *exceptions, uint64_t id)
 {
-	struct exceptions *exceptions = user;
+	const struct actor steerd = { .uid = geteuid(), .name = "steerd" };
 
-	if (is_ending(exceptions, exception->id))
-		return;
-	if (exception->expires_at_us && exception->expires_at_us <= clock_wall_us()) {
-		queue_ending(exceptions, exception->id, "steerd", "expired");
-		return;
-	}
-	if (exceptions->count >= EXCEPTIONS_MAX || add_active(exceptions, exception) < 0) {
-		log_error("exceptions", "no room for exception %llu of \"%s\", enforcing it",
-			  (unsigned long long)exception->id, exception->tenant);
-		return;
-	}
-	if (settings_profile_index(exceptions->settings, exception->profile) < 0)
-		log_warning(
-			"exceptions",
-			"exception %llu of \"%s\" names profile \"%s\", which steerd.conf does not "
-			"have, enforcing it",
-			(unsigned long long)exception->id, exception->tenant, exception->profile);
+	queue_ending(exceptions, EXPIRIES, id, &steerd, "expired");
 }
+
+static void drop_endings(struct ending **queue, unsigned count)
+{
+	struct ending *ending, *next;
+
+	HASH_ITER(hh, *queue, ending, next) {
+		if (!count--)
+			break;
+		HASH_DEL(*queue, ending); /* NOLINT: uthash */
+		free(ending);
+	}
+}
+
+/* The store */
 
 static int fail(struct exceptions *exceptions, int r, const char *doing, const char *why)
 {
@@ -163,54 +198,63 @@ static int fail(struct exceptions *exceptions, int r, const char *doing, const c
 	return r;
 }
 
-/* An end that was moved, because the clock was set back, while the store is read again. */
-struct moved {
-	uint64_t id;
-	int64_t expires_at_us;
-};
-
-/* Both lists are in the order of ids. */
-static void move_again(struct exceptions *exceptions, const struct moved *moved, size_t count)
+/* A file whose contents cannot be trusted grants nothing. */
+static int note_store(struct exceptions *exceptions, int r, const char *doing)
 {
-	struct active *active;
-	size_t i = 0;
+	if (r == 0 || r == -EEXIST || r == -ENOENT || r == -ESTALE || r == -EINVAL) {
+		exceptions->error[0] = '\0';
+		return r;
+	}
+	fail(exceptions, r, doing, store_error(exceptions->store));
+	if (store_damaged(exceptions->store)) {
+		log_error("store", "the database is damaged, enforcing for every tenant");
+		drop_all(exceptions);
+	}
+	return r;
+}
 
-	DL_FOREACH(exceptions->active, active) {
-		while (i < count && moved[i].id < active->id)
-			i++;
-		if (i == count || moved[i].id != active->id ||
-		    moved[i].expires_at_us >= active->expires_at_us)
-			continue;
-		active->expires_at_us = moved[i].expires_at_us;
-		set_exempt(exceptions, active);
+static void tell_no_force(const struct exceptions *exceptions, const struct exception *exception)
+{
+	const char *why = NULL;
+
+	if (find_profile(exceptions, exception) >= 0)
+		return;
+	record_check_scope(exception->scope, exception->destinations, &why);
+	log_warning("exceptions", "exception %llu of \"%s\" for profile \"%s\": %s; enforcing it",
+		    (unsigned long long)exception->id, exception->tenant, exception->profile,
+		    why ? why : "steerd.conf has no such profile");
+}
+
+static void load_one(const struct exception *exception, void *user)
+{
+	struct exceptions *exceptions = user;
+	struct active *active;
+
+	if (is_ending(exceptions, exception->id))
+		return;
+	if (actives_count(exceptions->actives) >= EXCEPTIONS_MAX ||
+	    add_active(exceptions, exception) < 0) {
+		log_error("exceptions", "no room for exception %llu of \"%s\", enforcing it",
+			  (unsigned long long)exception->id, exception->tenant);
+		return;
+	}
+	tell_no_force(exceptions, exception);
+	active = actives_find(exceptions->actives, exception->id);
+	if (active->expires_at_us && active->expires_at_us <= exceptions->at.wall_us) {
+		queue_expiry(exceptions, exception->id);
+		drop_active(exceptions, active);
 	}
 }
 
-static struct moved *ends_of(const struct exceptions *exceptions, size_t *ret_count)
-{
-	struct moved *moved = calloc(exceptions->count + 1, sizeof(*moved));
-	const struct active *active;
-
-	*ret_count = 0;
-	if (moved)
-		DL_FOREACH(exceptions->active, active)
-			if (active->expires_at_us)
-				moved[(*ret_count)++] = (struct moved){ active->id,
-									active->expires_at_us };
-	return moved;
-}
-
-static int load(struct exceptions *exceptions, const struct settings *settings)
+static int load(struct exceptions *exceptions)
 {
 	const char *why = "";
 	int r;
 
-	drop_all(exceptions);
-	exceptions->settings = settings;
 	store_close(exceptions->store);
 	exceptions->store = NULL;
 	exceptions->error[0] = '\0';
-	r = store_open(settings->sqlite, &exceptions->store, &why);
+	r = store_open(exceptions->settings->sqlite, &exceptions->store, &why);
 	if (r < 0)
 		return fail(exceptions, r, "use", why);
 	r = store_each_active(exceptions->store, load_one, exceptions);
@@ -223,186 +267,338 @@ static int load(struct exceptions *exceptions, const struct settings *settings)
 
 int exceptions_load(struct exceptions *exceptions, const struct settings *settings)
 {
-	size_t count;
-	struct moved *moved = ends_of(exceptions, &count);
-	int r = moved ? load(exceptions, settings) : -ENOMEM;
+	struct actives *fresh = actives_new();
+	struct active *active;
+	int r;
+
+	exceptions->at = clock_read();
+	exceptions->settings = settings;
+	if (!fresh) {
+		drop_all(exceptions);
+		return fail(exceptions, -ENOMEM, "read", "no memory");
+	}
+	for (active = actives_first(exceptions->actives); active; active = active->hh.next)
+		withdraw(exceptions, active);
+	exceptions->before = exceptions->actives;
+	exceptions->actives = fresh;
+	r = load(exceptions);
+	actives_free(exceptions->before);
+	exceptions->before = NULL;
+	return r;
+}
+
+/* Grant and change */
+
+static void accept_risk(struct exception *exception)
+{
+	exception->risk_version = RISK_VERSION;
+	risk_sha256(exception->risk_sha256);
+}
+
+/* age_us: how long the tenant has had it already. */
+static int check_lifetime(const struct exceptions *exceptions, const char *profile, int64_t age_us,
+			  int64_t left_us, char error[EXCEPTIONS_ERROR_MAX])
+{
+	const int index = settings_profile_index(exceptions->settings, profile);
+	int64_t max;
+
+	if (index < 0)
+		return refuse(error, -EINVAL,
+			      "there is no profile \"%s\"; steerctl profiles lists them", profile);
+	if (left_us <= 0)
+		return refuse(error, -EINVAL, "expires: an exception needs an end to come");
+	max = exceptions->settings->profiles[index].max_lifetime_s;
+	if (!max || age_us + left_us <= max * 1000000)
+		return 0;
+	return refuse(error, -EINVAL,
+		      "expires: profile \"%s\" allows exceptions of at most %lld seconds "
+		      "(max_lifetime)%s",
+		      profile, (long long)max, age_us ? " from the first grant on" : "");
+}
+
+static int check_store(const struct exceptions *exceptions, char error[EXCEPTIONS_ERROR_MAX])
+{
+	return exceptions->store ? 0 : refuse(error, -EUCLEAN, "%s", exceptions->error);
+}
+
+/* What the disk said, with the name of the file if something is wrong with it. */
+static int refuse_store(const struct exceptions *exceptions, int r,
+			char error[EXCEPTIONS_ERROR_MAX])
+{
+	return refuse(error, r, "%s",
+		      *exceptions->error ? exceptions->error : store_error(exceptions->store));
+}
+
+static int check_grant(const struct exceptions *exceptions, const struct exception *exception,
+		       char error[EXCEPTIONS_ERROR_MAX])
+{
+	const char *why;
+	int r = check_lifetime(exceptions, exception->profile, 0,
+			       exception->expires_at_us - exception->granted.wall_us, error);
 
 	if (r == 0)
-		move_again(exceptions, moved, count);
-	free(moved);
-	return r;
-}
-
-/* A file whose contents cannot be trusted grants nothing. */
-static int note_store(struct exceptions *exceptions, int r, const char *doing)
-{
-	if (r == 0 || r == -EEXIST || r == -ENOENT) {
-		exceptions->error[0] = '\0';
+		r = check_store(exceptions, error);
+	if (r < 0)
 		return r;
-	}
-	fail(exceptions, r, doing, store_error(exceptions->store));
-	if (store_damaged(exceptions->store)) {
-		log_error("store", "the database is damaged, enforcing for every tenant");
-		drop_all(exceptions);
-	}
-	return r;
+	if (record_check_scope(exception->scope, exception->destinations, &why) < 0)
+		return refuse(error, -EINVAL, "%s", why);
+	if (actives_count(exceptions->actives) >= EXCEPTIONS_MAX)
+		return refuse(error, -ENOBUFS, "%d exceptions are active, more are not taken",
+			      EXCEPTIONS_MAX);
+	return 0;
 }
 
-static int check_lifetime(const struct exceptions *exceptions, int profile,
-			  const struct exception *exception, const char **ret_error)
+/* Which one is in the way, so that it can be changed or revoked. */
+static int refuse_twin(const struct exceptions *exceptions, const struct exception *exception,
+		       char error[EXCEPTIONS_ERROR_MAX])
 {
-	static char error[160];
-	const int64_t max = exceptions->settings->profiles[profile].max_lifetime_s;
+	const struct active *active = actives_of(exceptions->actives, exception->tenant);
 
-	if (!max || (exception->expires_at_us &&
-		     exception->expires_at_us - exception->granted_at_us <= max * 1000000))
-		return 0;
-	snprintf(error, sizeof(error),
-		 "profile \"%s\" allows exceptions of at most %lld seconds (max_lifetime); give "
-		 "--expires",
-		 exception->profile, (long long)max);
-	*ret_error = error;
-	return -EINVAL;
-}
-
-static bool has_active(const struct exceptions *exceptions, const struct exception *exception)
-{
-	const struct active *active;
-
-	DL_FOREACH(exceptions->active, active)
-		if (!strcmp(active->tenant->name, exception->tenant) &&
-		    !strcmp(active->profile_name, exception->profile))
-			return true;
-	return false;
-}
-
-/* The disk may not have taken yet that the one before has ended. */
-static int write_grant(struct exceptions *exceptions, struct exception *exception)
-{
-	int r = store_grant(exceptions->store, exception, &exception->id);
-
-	if (r == -EEXIST && !has_active(exceptions, exception)) {
-		r = exceptions_settle(exceptions);
-		if (r == 0)
-			r = store_grant(exceptions->store, exception, &exception->id);
-	}
-	return note_store(exceptions, r, "write");
+	while (active && (strcmp(active->profile_name, exception->profile) != 0 ||
+			  strcmp(active->scope, exception->scope) != 0 ||
+			  strcmp(active->destinations, exception->destinations) != 0))
+		active = active->tenant_next;
+	return refuse(
+		error, -EEXIST,
+		"this tenant has an active exception for this profile and scope already: %llu; "
+		"steerctl change can give it another end",
+		active ? (unsigned long long)active->id : 0);
 }
 
 int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
-		     const char **ret_error)
+		     char error[EXCEPTIONS_ERROR_MAX])
 {
-	int profile = settings_profile_index(exceptions->settings, exception->profile);
 	int r;
 
-	exception->granted_at_us = clock_wall_us();
-	if (profile < 0) {
-		*ret_error = "there is no such profile; steerctl profiles lists them";
-		return -EINVAL;
-	}
-	r = check_lifetime(exceptions, profile, exception, ret_error);
+	exception->granted = exception->end_set = clock_read();
+	if (!*exception->scope)
+		strcpy(exception->scope, RECORD_SCOPE_TENANT);
+	accept_risk(exception);
+	r = check_grant(exceptions, exception, error);
 	if (r < 0)
 		return r;
-	*ret_error = exceptions->error;
-	if (!exceptions->store)
-		return -EUCLEAN;
-	if (exceptions->count >= EXCEPTIONS_MAX) {
-		*ret_error = "too many exceptions are active";
-		return -ENOSPC;
-	}
-	r = write_grant(exceptions, exception);
+	r = note_store(exceptions, store_grant(exceptions->store, exception), "write");
 	if (r == -EEXIST)
-		*ret_error = "this tenant has an active exception for this profile already";
+		return refuse_twin(exceptions, exception, error);
 	if (r == 0)
 		r = add_active(exceptions, exception);
-	return r;
+	return r == 0 ? 0 : refuse_store(exceptions, r, error);
 }
 
-unsigned exceptions_revoke(struct exceptions *exceptions, const char *tenant, const char *profile,
-			   const char *by, const char *reason, struct revoked *ret_revoked)
+static int check_version(const struct active *active, uint64_t if_version,
+			 char error[EXCEPTIONS_ERROR_MAX])
 {
-	struct active *active, *next;
+	if (!if_version || active->version == if_version)
+		return 0;
+	return refuse(error, -ESTALE, "exception %llu has version %llu by now, not %llu",
+		      (unsigned long long)active->id, (unsigned long long)active->version,
+		      (unsigned long long)if_version);
+}
+
+static int check_change(const struct exceptions *exceptions, const struct active *active,
+			const struct exceptions_change *change, char error[EXCEPTIONS_ERROR_MAX])
+{
+	const struct clock_reading now = clock_read();
+	int r = check_version(active, change->if_version, error);
+
+	if (r == 0)
+		r = check_store(exceptions, error);
+	if (r < 0 || !change->expires_at_us)
+		return r;
+	if (active->expires_at_us && change->expires_at_us > active->expires_at_us &&
+	    !(change->risk_accepted && change->accepted_by))
+		return refuse(error, -EINVAL, "%s", RISK_NEEDED_AGAIN);
+	return check_lifetime(exceptions, active->profile_name, active_age_us(active, &now),
+			      change->expires_at_us - now.wall_us, error);
+}
+
+static void set_text(char *field, const char *text)
+{
+	if (text)
+		snprintf(field, RECORD_TEXT_MAX, "%s", text);
+}
+
+static void apply_change(struct exception *exception, const struct exceptions_change *change)
+{
+	exception->version++;
+	set_text(exception->reason, change->reason);
+	set_text(exception->change_request, change->change_request);
+	set_text(exception->accepted_by, change->accepted_by);
+	if (change->risk_accepted)
+		accept_risk(exception);
+	if (!change->expires_at_us)
+		return;
+	exception->expires_at_us = change->expires_at_us;
+	exception->end_set = clock_read();
+}
+
+int exceptions_change(struct exceptions *exceptions, uint64_t id,
+		      const struct exceptions_change *change, const struct actor *actor,
+		      struct exception *ret, char error[EXCEPTIONS_ERROR_MAX])
+{
+	struct active *active = actives_find(exceptions->actives, id);
+	struct clock_reading now;
+	int r;
+
+	(void)actor;
+	if (!active)
+		return refuse(
+			error, -ENOENT,
+			"exception %llu is not active; steerctl exceptions lists those that are",
+			(unsigned long long)id);
+	r = check_change(exceptions, active, change, error);
+	if (r < 0)
+		return r;
+	r = note_store(exceptions, store_find(exceptions->store, id, ret), "read");
+	if (r == 0) {
+		apply_change(ret, change);
+		r = note_store(exceptions, store_change(exceptions->store, ret), "write");
+	}
+	if (r < 0)
+		return refuse_store(exceptions, r, error);
+	now = clock_read();
+	actives_change(exceptions->actives, active, ret, &now);
+	set_exempt(exceptions, active);
+	return 0;
+}
+
+/* Ends */
+
+static bool is_meant(const struct active *active, const struct exceptions_revocation *revocation)
+{
+	return (!revocation->id || active->id == revocation->id) &&
+	       (!revocation->profile || strcmp(active->profile_name, revocation->profile) == 0);
+}
+
+static int check_revocation(const struct exceptions *exceptions,
+			    const struct exceptions_revocation *revocation,
+			    char error[EXCEPTIONS_ERROR_MAX])
+{
+	const struct active *active = actives_of(exceptions->actives, revocation->tenant);
+	const struct active *meant = NULL;
 	unsigned count = 0;
 
-	DL_FOREACH_SAFE(exceptions->active, active, next) {
-		if (strcmp(active->tenant->name, tenant) ||
-		    (profile && strcmp(active->profile_name, profile)) ||
-		    count == SETTINGS_PROFILES_MAX)
+	for (; active; active = active->tenant_next) {
+		if (!is_meant(active, revocation))
 			continue;
-		ret_revoked[count].id = active->id;
-		strcpy(ret_revoked[count++].profile, active->profile_name);
-		queue_ending(exceptions, active->id, by, reason);
+		meant = active;
+		count++;
+	}
+	if (!count)
+		return refuse(
+			error, -ENOENT,
+			"the tenant has no active exception%s; steerctl exceptions lists them",
+			revocation->id        ? " with this id"
+			: revocation->profile ? " for this profile"
+					      : "");
+	if (count > 1 && revocation->if_version)
+		return refuse(
+			error, -EINVAL,
+			"if_version: the tenant has %u such exceptions, and each has a version "
+			"of its own; name one by its id",
+			count);
+	return check_version(meant, revocation->if_version, error);
+}
+
+int exceptions_revoke(struct exceptions *exceptions, const struct exceptions_revocation *revocation,
+		      const struct actor *actor,
+		      void (*each)(void *user, const struct revoked *revoked), void *user,
+		      char error[EXCEPTIONS_ERROR_MAX])
+{
+	struct active *active, *next;
+	int count = 0, r;
+
+	r = check_revocation(exceptions, revocation, error);
+	if (r < 0)
+		return r;
+	for (active = actives_of(exceptions->actives, revocation->tenant); active; active = next) {
+		next = active->tenant_next;
+		if (!is_meant(active, revocation))
+			continue;
+		each(user, &(struct revoked){ active->id, active->profile_name });
+		queue_ending(exceptions, REVOCATIONS, active->id, actor, revocation->reason);
 		drop_active(exceptions, active);
+		count++;
 	}
 	return count;
 }
 
+/* Somebody else may have ended it. */
+static int write_ending(struct store *store, const struct ending *ending)
+{
+	int r = store_end(store, ending->id, ending->at_us, &ending->by, ending->reason);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+/* The first of each queue, in one transaction; *ret_counts: how many of each. */
+static int write_endings(const struct exceptions *exceptions, unsigned ret_counts[QUEUES])
+{
+	unsigned room = EXCEPTIONS_SETTLE_MAX;
+	int r = store_begin(exceptions->store);
+
+	for (int q = 0; q < QUEUES; q++) {
+		const struct ending *ending = exceptions->endings[q];
+
+		for (ret_counts[q] = 0; r == 0 && ending && room; room--, ret_counts[q]++) {
+			r = write_ending(exceptions->store, ending);
+			ending = ending->hh.next;
+		}
+	}
+	if (r == 0)
+		return store_commit(exceptions->store);
+	store_rollback(exceptions->store);
+	return r;
+}
+
 int exceptions_settle(struct exceptions *exceptions)
 {
-	while (exceptions->endings) {
-		struct ending *ending = exceptions->endings;
-		int r = exceptions->store ? store_end(exceptions->store, ending->id, ending->at_us,
-						      ending->by, ending->reason)
-					  : -EUCLEAN;
+	unsigned counts[QUEUES];
+	int r = -EUCLEAN;
 
-		if (exceptions->store)
-			r = note_store(exceptions, r, "write");
-		if (r < 0 && r != -ENOENT)
-			return r;
-		LL_DELETE(exceptions->endings, ending);
-		free(ending);
-	}
-	return 0;
+	if (!exceptions->endings[REVOCATIONS] && !exceptions->endings[EXPIRIES])
+		return 0;
+	if (exceptions->store)
+		r = note_store(exceptions, write_endings(exceptions, counts), "write");
+	if (r < 0)
+		return r;
+	for (int q = 0; q < QUEUES; q++)
+		drop_endings(&exceptions->endings[q], counts[q]);
+	return exceptions->endings[REVOCATIONS] || exceptions->endings[EXPIRIES];
 }
 
-static void move_ends(struct exceptions *exceptions, int64_t step)
+static void follow_clock(struct exceptions *exceptions)
 {
-	struct active *active;
+	const struct clock_reading now = clock_read(), *at = &exceptions->at;
+	const int64_t step = (now.wall_us - at->wall_us) - (now.boottime_us - at->boottime_us);
 
-	DL_FOREACH(exceptions->active, active) {
-		if (!active->expires_at_us)
-			continue;
-		active->expires_at_us += step;
-		set_exempt(exceptions, active);
-	}
-}
-
-/* The kernel's own timeouts do not follow the clock, so after this both end at the same moment. */
-static void follow_clock(struct exceptions *exceptions, int64_t now, int64_t monotonic)
-{
-	const int64_t ahead = now - monotonic, step = ahead - exceptions->clock_ahead_us;
-	const bool first = !exceptions->clock_ahead_us;
-
-	if (first || step <= -CLOCK_STEP_MIN_US || step >= CLOCK_STEP_MIN_US)
-		exceptions->clock_ahead_us = ahead;
-	else
+	if (step > -CLOCK_STEP_MIN_US && step < CLOCK_STEP_MIN_US)
 		return;
-	if (first)
-		return;
+	exceptions->at = now;
 	log_warning("exceptions", "the clock was set %s by %lld s%s", step < 0 ? "back" : "forward",
 		    (long long)(step < 0 ? -step : step) / 1000000,
 		    step < 0 ? "; exceptions end as if it had not been" : "");
 	exceptions->clock_step_us = step;
-	if (step < 0)
-		move_ends(exceptions, step);
+	actives_set_clock(exceptions->actives, &now, set_exempt, exceptions);
 }
 
-void exceptions_expire(struct exceptions *exceptions, int64_t now, int64_t monotonic,
+void exceptions_expire(struct exceptions *exceptions,
 		       void (*each)(void *user, const char *tenant, const char *profile,
 				    uint64_t id),
 		       void *user)
 {
-	struct active *active, *next;
+	const int64_t now = clock_wall_us();
+	struct active *active;
 
-	follow_clock(exceptions, now, monotonic);
-	DL_FOREACH_SAFE(exceptions->active, active, next) {
-		if (!active->expires_at_us || active->expires_at_us > now)
-			continue;
+	follow_clock(exceptions);
+	while ((active = actives_next_end(exceptions->actives)) && active->expires_at_us <= now) {
 		each(user, active->tenant->name, active->profile_name, active->id);
-		queue_ending(exceptions, active->id, "steerd", "expired");
+		queue_expiry(exceptions, active->id);
 		drop_active(exceptions, active);
 	}
 }
+
+/* Looking */
 
 int exceptions_each(struct exceptions *exceptions, bool all,
 		    void (*each)(const struct exception *, void *), void *user)
@@ -416,7 +612,7 @@ int exceptions_each(struct exceptions *exceptions, bool all,
 
 unsigned exceptions_count(const struct exceptions *exceptions)
 {
-	return exceptions->count;
+	return (unsigned)actives_count(exceptions->actives);
 }
 
 const char *exceptions_store_error(const struct exceptions *exceptions)
@@ -436,13 +632,12 @@ int64_t exceptions_clock_step(const struct exceptions *exceptions)
 
 void exceptions_free(struct exceptions *exceptions)
 {
-	struct ending *ending, *next;
-
 	if (!exceptions)
 		return;
 	drop_all(exceptions);
-	LL_FOREACH_SAFE(exceptions->endings, ending, next)
-	free(ending);
+	for (int q = 0; q < QUEUES; q++)
+		drop_endings(&exceptions->endings[q], UINT_MAX);
 	store_close(exceptions->store);
+	actives_free(exceptions->actives);
 	free(exceptions);
 }

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The exceptions in force: the store on disk, and the tenants' exemptions in the model that follow
- * from it. What is on disk decides: a grant counts once it is durable. A revocation counts at
- * once, whether or not the disk takes it; what the disk did not take is kept and tried again.
+ * from it. What is on disk decides: a grant or a change counts once it is durable. A revocation
+ * counts at once, whether or not the disk takes it; what the disk did not take is kept and tried
+ * again.
+ *
+ * An exception ends when the time of day gets to its end, or when as much time has passed since the
+ * end was set as there was to it then, by a clock that nobody sets (clock.h): whichever comes first. So
+ * none lives longer because the clock was set back, be it while steerd runs or while it does not; set
+ * forward, exceptions end by the new time. After a reboot only the time of day is left to go by.
  *
  * A store that cannot be read or is damaged means: no exceptions, everything is enforced. One
  * thread.
@@ -14,6 +20,7 @@
 #include <stdint.h>
 
 #include "model.h"
+#include "record.h"
 #include "settings.h"
 #include "store.h"
 
@@ -21,6 +28,9 @@
 #define EXCEPTIONS_MAX 200000
 /* Of those that have ended, the latest so many are listed. */
 #define EXCEPTIONS_ENDED_MAX 1000
+/* Ends that are written to disk in one transaction. */
+#define EXCEPTIONS_SETTLE_MAX 256
+#define EXCEPTIONS_ERROR_MAX 512
 
 struct exceptions;
 
@@ -32,35 +42,64 @@ void exceptions_free(struct exceptions *exceptions);
 int exceptions_load(struct exceptions *exceptions, const struct settings *settings);
 
 /*
- * Grant: all texts set, id and times filled in here. max_lifetime_s of the profile limits
- * expires_at_us. On failure *ret_error is a sentence: -EEXIST, -EINVAL, or of the store.
+ * Grant: all texts and the end set; id, version, scope (if it is ""), risk and times filled in here.
+ * max_lifetime_s of the profile limits the end. On failure error is a sentence: -EINVAL, -EEXIST,
+ * -ENOBUFS (EXCEPTIONS_MAX), or of the store.
  */
 int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
-		     const char **ret_error);
+		     char error[EXCEPTIONS_ERROR_MAX]);
 
-struct revoked {
-	uint64_t id;
-	char profile[SETTINGS_NAME_MAX + 1];
+/* What shall be otherwise; NULL and 0 leave it as it is. */
+struct exceptions_change {
+	int64_t expires_at_us;
+	const char *reason, *change_request, *accepted_by;
+	bool risk_accepted; /* again, and by accepted_by: without it no end is put off */
+	uint64_t if_version;
 };
 
 /*
- * Take a tenant's exceptions (of one profile, or all: NULL) out of the model now; then on disk
- * with exceptions_settle(), after the kernel has been told. Fills ret_revoked (at
- * most SETTINGS_PROFILES_MAX) and returns how many there were.
+ * Change an active one; *ret is the record afterwards. The end is at most the profile's
+ * max_lifetime_s after the first grant. -ENOENT: no such exception is active; -ESTALE: its version is
+ * not if_version; -EINVAL; or of the store; error is a sentence.
  */
-unsigned exceptions_revoke(struct exceptions *exceptions, const char *tenant, const char *profile,
-			   const char *by, const char *reason, struct revoked *ret_revoked);
+int exceptions_change(struct exceptions *exceptions, uint64_t id,
+		      const struct exceptions_change *change, const struct actor *actor,
+		      struct exception *ret, char error[EXCEPTIONS_ERROR_MAX]);
 
-/* Write to disk what waits for it; 0, or an errno if something still does. */
+/* Which ones are to end: those of a tenant, of one profile (NULL: of all), of one id (0: of all). */
+struct exceptions_revocation {
+	const char *tenant, *profile;
+	uint64_t id;
+	uint64_t if_version; /* 0: whatever it is; otherwise exactly one may be meant */
+	const char *reason;
+};
+
+struct revoked {
+	uint64_t id;
+	const char *profile; /* for the call */
+};
+
+/*
+ * Take exceptions out of the model now; then on disk with exceptions_settle(), after the kernel has
+ * been told. each is called for every one, after which it is gone. Returns how many there were, or
+ * -ENOENT, -ESTALE, -EINVAL with nothing done and a sentence in error.
+ */
+int exceptions_revoke(struct exceptions *exceptions, const struct exceptions_revocation *revocation,
+		      const struct actor *actor,
+		      void (*each)(void *user, const struct revoked *revoked), void *user,
+		      char error[EXCEPTIONS_ERROR_MAX]);
+
+/*
+ * Write to disk what waits for it, the revocations first, at most EXCEPTIONS_SETTLE_MAX. 0: all is
+ * written, 1: call again for the rest, or an errno if the disk does not take it.
+ */
 int exceptions_settle(struct exceptions *exceptions);
 
 /*
- * End what has expired by now; each is called for every one. monotonic_us is the other clock: an end is a
- * time of day, but when the clock is set back, by a second or more, the ends of all exceptions
- * move with it, so that none lives longer than it would have. (Set forward, they end by the
- * new time.)
+ * End what has expired by now; each is called for every one. Also follow the clock, if it was set by
+ * a second or more since the last time; so call it before a grant or a change, too.
  */
-void exceptions_expire(struct exceptions *exceptions, int64_t now_us, int64_t monotonic_us,
+void exceptions_expire(struct exceptions *exceptions,
 		       void (*each)(void *user, const char *tenant, const char *profile,
 				    uint64_t id),
 		       void *user);

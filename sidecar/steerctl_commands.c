@@ -18,14 +18,15 @@
 #include "tenant_name.h"
 
 #define DEFAULT_SOCKET "/run/tenant-steer/control"
-#define OPTIONS_MAX 6
+#define OPTIONS_MAX 8
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
 #endif
 
-enum option_kind { FLAG, TEXT, DURATION, NUMBER };
+/* ACCEPT: a flag, with which goes the hash of the text of the risk that this steerctl shows. */
+enum option_kind { FLAG, TEXT, DURATION, NUMBER, ACCEPT };
 /* RISK: missing means that nobody said that the risk is accepted. */
 enum option_need { OPTIONAL, REQUIRED, RISK };
 
@@ -44,7 +45,7 @@ struct command {
 	const char *name;
 	const char *subject;        /* its positional argument in the help, or NULL */
 	const char *subject_member; /* of the request */
-	bool subject_optional;
+	bool subject_optional, subject_number;
 	struct option options[OPTIONS_MAX];
 	int (*render)(FILE *out, yajl_val answer);
 	int (*run)(const struct line *line); /* instead of one request and one answer */
@@ -77,21 +78,42 @@ static const struct command commands[] = {
 	  .help = "Exceptions: for whom, until when, who accepted the risk" },
 	{ .name = "profiles", .render = render_profiles,
 	  .help = "Which flows an exception can be granted for, and their path" },
+	{ .name = "risk", .render = render_risk,
+	  .help = "What whoever accepts the risk of an exception accepts" },
 	{ .name = "grant", .subject = "TENANT", .subject_member = "tenant", .render = render_grant,
 	  .options = {
 		  { "--profile", TEXT, REQUIRED, "profile", "PROFILE", "which flows" },
 		  { "--change-request", TEXT, RISK, "change_request", "TEXT",
 		    "the record of the customer's wish" },
 		  { "--accepted-by", TEXT, RISK, "accepted_by", "WHO", "who accepted the risk" },
-		  { "--accept-risk", FLAG, RISK, "accept_risk", NULL, "the risk is accepted" },
-		  { "--expires", DURATION, OPTIONAL, "expires_s", "DURATION",
-		    "end by itself, such as 30d or 12h" },
+		  { "--accept-risk", ACCEPT, RISK, "accept_risk", NULL, "the risk is accepted" },
+		  { "--reason", TEXT, RISK, "reason", "TEXT", "what it is for" },
+		  { "--expires", DURATION, RISK, "expires_s", "DURATION",
+		    "when it ends by itself, such as 30d or 12h" },
 	  },
 	  .help = "Let a tenant's flows of a profile bypass the SSL enforcement" },
+	{ .name = "change", .subject = "ID", .subject_member = "id", .subject_number = true,
+	  .render = render_change,
+	  .options = {
+		  { "--expires", DURATION, OPTIONAL, "expires_s", "DURATION",
+		    "another end, from now on; a later one needs the risk accepted again" },
+		  { "--reason", TEXT, OPTIONAL, "reason", "TEXT", "what it is for" },
+		  { "--change-request", TEXT, OPTIONAL, "change_request", "TEXT",
+		    "the record of the customer's wish" },
+		  { "--accepted-by", TEXT, OPTIONAL, "accepted_by", "WHO", "who accepted the risk" },
+		  { "--accept-risk", ACCEPT, OPTIONAL, "accept_risk", NULL,
+		    "the risk is accepted" },
+		  { "--if-version", NUMBER, OPTIONAL, "if_version", "N",
+		    "only if nobody has changed it since it had this version" },
+	  },
+	  .help = "Change an exception: its end, or what is written about it" },
 	{ .name = "revoke", .subject = "TENANT", .subject_member = "tenant", .render = render_revoke,
 	  .options = {
-		  { "--profile", TEXT, OPTIONAL, "profile", "PROFILE", "only this exception" },
+		  { "--profile", TEXT, OPTIONAL, "profile", "PROFILE", "only this profile's" },
+		  { "--id", NUMBER, OPTIONAL, "id", "ID", "only this one" },
 		  { "--reason", TEXT, REQUIRED, "reason", "TEXT", "why, for the record" },
+		  { "--if-version", NUMBER, OPTIONAL, "if_version", "N",
+		    "only if nobody has changed it since it had this version" },
 	  },
 	  .help = "End a tenant's exceptions, from the next packet on" },
 	{ .name = "explain", .subject = "TENANT|ADDRESS", .subject_member = "subject",
@@ -162,7 +184,7 @@ static void print_command_help(const struct line *line)
 			 option->value ? option->value : "");
 		fprintf(line->out, "%s  %-28s %s\n", i ? "" : "\n", title, option->help);
 	}
-	if (command->render == render_grant)
+	if (command->render == render_grant || command->render == render_change)
 		fprintf(line->out, "\nThe risk: %s.\n", RISK_TEXT);
 }
 
@@ -238,7 +260,7 @@ static int take_option(struct line *line, int argc, char *const *argv, int *at)
 			continue;
 		if (line->values[i])
 			return usage(line, "given twice: ", options[i].name);
-		if (options[i].kind == FLAG) {
+		if (options[i].kind == FLAG || options[i].kind == ACCEPT) {
 			line->values[i] = "";
 			return equals ? usage(line, "takes no value: ", options[i].name)
 				      : STEERCTL_OK;
@@ -295,6 +317,8 @@ static int check_needs(const struct line *line)
 
 	if (command->subject && !command->subject_optional && !line->subject)
 		return usage(line, "missing: ", command->subject);
+	if (line->subject && command->subject_number && !is_number(line->subject))
+		return usage(line, command->subject, ": expected a number");
 	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
 		if (line->values[i] || command->options[i].need == OPTIONAL)
 			continue;
@@ -308,6 +332,17 @@ static int check_needs(const struct line *line)
 }
 
 /* Running */
+
+/* steerd takes the hash of its own text only: somebody else's text may say something else. */
+static void write_acceptance(struct json_writer *w, const char *member)
+{
+	char hash[DIGEST_HEX_LEN + 1];
+
+	risk_sha256(hash);
+	json_bool(w, member, true);
+	json_uint(w, "risk_version", RISK_VERSION);
+	json_string(w, "risk_sha256", hash);
+}
 
 static void write_option(struct json_writer *w, const struct option *option, const char *value)
 {
@@ -327,6 +362,9 @@ static void write_option(struct json_writer *w, const struct option *option, con
 	case NUMBER:
 		json_int(w, option->member, strtoll(value, NULL, 10));
 		break;
+	case ACCEPT:
+		write_acceptance(w, option->member);
+		break;
 	}
 }
 
@@ -340,7 +378,9 @@ static size_t build_request(const struct line *line, char *buf, size_t size)
 	json_object_begin(&w, NULL);
 	json_uint(&w, "v", 1);
 	json_string(&w, "command", command->name);
-	if (line->subject)
+	if (line->subject && command->subject_number)
+		json_int(&w, command->subject_member, strtoll(line->subject, NULL, 10));
+	else if (line->subject)
 		json_string(&w, command->subject_member, line->subject);
 	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
 		if (line->values[i])

@@ -188,6 +188,10 @@ int render_exceptions(FILE *out, yajl_val answer)
 		{ "GRANTED-BY", "granted_by", 0, NULL },
 		{ "ENDED", NULL, 0, format_ended },
 		{ "ENDED-BY", "ended_by", 0, NULL },
+		{ "END-REASON", "end_reason", 0, NULL },
+		{ "VERSION", "version", SCOLS_FL_RIGHT, NULL },
+		{ "SCOPE", "scope", 0, NULL },
+		{ "DESTINATIONS", "destinations", 0, NULL },
 		{ "REASON", "reason", 0, NULL },
 	};
 
@@ -264,6 +268,16 @@ static void print_message(FILE *out, yajl_val answer)
 	fprintf(out, "%s\n", text);
 }
 
+int render_risk(FILE *out, yajl_val answer)
+{
+	yajl_val risk = text_member(answer, "risk");
+
+	line(out, "version", risk, "version");
+	line(out, "sha256", risk, "sha256");
+	line(out, "text", risk, "text");
+	return 0;
+}
+
 int render_grant(FILE *out, yajl_val answer)
 {
 	yajl_val exception = text_member(answer, "exception");
@@ -275,6 +289,21 @@ int render_grant(FILE *out, yajl_val answer)
 	format_expires(exception, expires);
 	fprintf(out, "exception %s: %s granted to %s, expires %s, child SAs %lld\n", id, profile,
 		tenant, expires, text_number(answer, "child_sas"));
+	print_message(out, answer);
+	return 0;
+}
+
+int render_change(FILE *out, yajl_val answer)
+{
+	yajl_val exception = text_member(answer, "exception");
+	char id[TEXT_MAX], tenant[TEXT_MAX], profile[TEXT_MAX], expires[TEXT_MAX];
+
+	text_of(text_member(exception, "id"), id);
+	text_of(text_member(exception, "tenant"), tenant);
+	text_of(text_member(exception, "profile"), profile);
+	format_expires(exception, expires);
+	fprintf(out, "exception %s: %s of %s has version %lld, expires %s\n", id, profile, tenant,
+		text_number(exception, "version"), expires);
 	print_message(out, answer);
 	return 0;
 }

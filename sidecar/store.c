@@ -10,34 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store_internal.h"
 #include "store_schema.h"
 
 /* Somebody looking with sqlite3(1) may hold a lock for a moment; the event loop waits no longer. */
 #define BUSY_MS 250
-#define ERROR_MAX 512
-
-enum { ACTIVE, ENDED, GRANT, END, STATEMENTS };
-
-#define COLUMNS                                                                                    \
-	"id, tenant, profile, change_request, accepted_by, granted_by, granted_at_us,"             \
-	" expires_at_us, ended_at_us, ended_by, end_reason"
-
-static const char *const statement_texts[STATEMENTS] = {
-	[ACTIVE] = "SELECT " COLUMNS " FROM exception WHERE ended_at_us = 0 ORDER BY id",
-	[ENDED] = "SELECT " COLUMNS " FROM exception WHERE ended_at_us <> 0"
-		  " ORDER BY ended_at_us DESC, id DESC LIMIT ?1",
-	[GRANT] = "INSERT INTO exception (tenant, profile, change_request, accepted_by, granted_by,"
-		  " granted_at_us, expires_at_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-	[END] = "UPDATE exception SET ended_at_us = ?2, ended_by = ?3, end_reason = ?4"
-		" WHERE id = ?1 AND ended_at_us = 0",
-};
-
-struct store {
-	sqlite3 *db;
-	sqlite3_stmt *statements[STATEMENTS];
-	bool damaged;
-	char error[ERROR_MAX];
-};
 
 static int errno_of(int code)
 {
@@ -65,8 +42,7 @@ static int errno_of(int code)
 	}
 }
 
-/* Keep the sentence about what just failed and turn SQLite's code into an errno. */
-static int note(struct store *store, const char *doing, int code)
+int store_note(struct store *store, const char *doing, int code)
 {
 	int base = code & 0xff;
 
@@ -77,7 +53,7 @@ static int note(struct store *store, const char *doing, int code)
 	return errno_of(code);
 }
 
-static int note_damage(struct store *store, const char *what)
+int store_note_damage(struct store *store, const char *what)
 {
 	store->damaged = true;
 	snprintf(store->error, sizeof(store->error), "the database is damaged: %s", what);
@@ -118,9 +94,9 @@ static int check(struct store *store)
 	if (code == SQLITE_OK)
 		code = sqlite3_step(statement);
 	if (code != SQLITE_ROW)
-		r = note(store, "check the database", code);
+		r = store_note(store, "check the database", code);
 	else if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
-		r = note_damage(store, (const char *)sqlite3_column_text(statement, 0));
+		r = store_note_damage(store, (const char *)sqlite3_column_text(statement, 0));
 	sqlite3_finalize(statement);
 	return r;
 }
@@ -134,7 +110,7 @@ static int set_up(struct store *store)
 
 	if (code == SQLITE_OK)
 		code = sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	return code == SQLITE_OK ? 0 : note(store, "set up the database", code);
+	return code == SQLITE_OK ? 0 : store_note(store, "set up the database", code);
 }
 
 static int migrate(struct store *store)
@@ -143,7 +119,7 @@ static int migrate(struct store *store)
 
 	if (code == SQLITE_OK)
 		return 0;
-	note(store, "bring the database's schema up to date", code);
+	store_note(store, "bring the database's schema up to date", code);
 	if (code == SQLITE_SCHEMA)
 		strcpy(store->error, "the database is from a newer release; it was left alone");
 	else if (code == SQLITE_MISMATCH)
@@ -154,15 +130,17 @@ static int migrate(struct store *store)
 /* A file whose tables are not what its version says fails here. */
 static int prepare(struct store *store)
 {
+	char sql[STORE_SQL_MAX];
 	int i, code;
 
-	for (i = 0; i < STATEMENTS; i++) {
-		code = sqlite3_prepare_v3(store->db, statement_texts[i], -1,
-					  SQLITE_PREPARE_PERSISTENT, &store->statements[i], NULL);
+	for (i = 0; i < STORE_STATEMENTS; i++) {
+		store_statement_text((enum store_statement)i, sql);
+		code = sqlite3_prepare_v3(store->db, sql, -1, SQLITE_PREPARE_PERSISTENT,
+					  &store->statements[i], NULL);
 		if (code == SQLITE_ERROR)
-			return note_damage(store, sqlite3_errmsg(store->db));
+			return store_note_damage(store, sqlite3_errmsg(store->db));
 		if (code != SQLITE_OK)
-			return note(store, "use the database", code);
+			return store_note(store, "use the database", code);
 	}
 	return 0;
 }
@@ -176,7 +154,7 @@ static int open_database(struct store *store, const char *file)
 		return r;
 	code = sqlite3_open_v2(file, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
 	if (code != SQLITE_OK)
-		return note(store, "open the database", code);
+		return store_note(store, "open the database", code);
 	sqlite3_extended_result_codes(store->db, 1);
 	sqlite3_busy_timeout(store->db, BUSY_MS);
 	/* SQLite falls back to reading only, which would surface at the first grant. */
@@ -194,7 +172,7 @@ static int open_database(struct store *store, const char *file)
 
 int store_open(const char *file, struct store **ret_store, const char **ret_error)
 {
-	static _Thread_local char error[ERROR_MAX];
+	static _Thread_local char error[STORE_ERROR_MAX];
 	struct store *store = calloc(1, sizeof(*store));
 	int r;
 
@@ -219,7 +197,7 @@ void store_close(struct store *store)
 
 	if (!store)
 		return;
-	for (i = 0; i < STATEMENTS; i++)
+	for (i = 0; i < STORE_STATEMENTS; i++)
 		sqlite3_finalize(store->statements[i]);
 	sqlite3_close(store->db);
 	free(store);
@@ -235,33 +213,13 @@ bool store_damaged(const struct store *store)
 	return store->damaged;
 }
 
-/* A text that does not fit is refused: a shortened tenant's name could be another tenant's. */
-static bool read_text(sqlite3_stmt *row, int column, char *buf, size_t size)
+/* There is no such row, which is nobody's damage. */
+static int note_missing(struct store *store, uint64_t id, int r, const char *what)
 {
-	const char *text = (const char *)sqlite3_column_text(row, column);
-	size_t len = text ? (size_t)sqlite3_column_bytes(row, column) : 0;
-
-	if (!text || len >= size || strlen(text) != len)
-		return false;
-	memcpy(buf, text, len + 1);
-	return true;
-}
-
-static bool read_row(sqlite3_stmt *row, struct exception *ret)
-{
-	*ret = (struct exception){ 0 };
-	ret->id = (uint64_t)sqlite3_column_int64(row, 0);
-	ret->granted_at_us = sqlite3_column_int64(row, 6);
-	ret->expires_at_us = sqlite3_column_int64(row, 7);
-	ret->ended_at_us = sqlite3_column_int64(row, 8);
-	return read_text(row, 1, ret->tenant, sizeof(ret->tenant)) &&
-	       read_text(row, 2, ret->profile, sizeof(ret->profile)) &&
-	       read_text(row, 3, ret->change_request, sizeof(ret->change_request)) &&
-	       read_text(row, 4, ret->accepted_by, sizeof(ret->accepted_by)) &&
-	       read_text(row, 5, ret->granted_by, sizeof(ret->granted_by)) &&
-	       read_text(row, 9, ret->ended_by, sizeof(ret->ended_by)) &&
-	       read_text(row, 10, ret->end_reason, sizeof(ret->end_reason)) &&
-	       tenant_name_valid(ret->tenant);
+	store->damaged = false;
+	snprintf(store->error, sizeof(store->error), "exception %llu %s", (unsigned long long)id,
+		 what);
+	return r;
 }
 
 static void finish(sqlite3_stmt *statement)
@@ -278,9 +236,9 @@ static int each_row(struct store *store, sqlite3_stmt *statement,
 
 	while (r == 0 && (code = sqlite3_step(statement)) != SQLITE_DONE) {
 		if (code != SQLITE_ROW)
-			r = note(store, "read the exceptions", code);
-		else if (!read_row(statement, &exception))
-			r = note_damage(store, "an exception has impossible values");
+			r = store_note(store, "read the exceptions", code);
+		else if (!store_read_record(statement, &exception))
+			r = store_note_damage(store, "an exception has impossible values");
 		else
 			each(&exception, user);
 	}
@@ -291,73 +249,197 @@ static int each_row(struct store *store, sqlite3_stmt *statement,
 int store_each_active(struct store *store, void (*each)(const struct exception *, void *),
 		      void *user)
 {
-	return each_row(store, store->statements[ACTIVE], each, user);
+	return each_row(store, store->statements[STORE_ACTIVE], each, user);
 }
 
 int store_each_ended(struct store *store, unsigned limit,
 		     void (*each)(const struct exception *, void *), void *user)
 {
-	sqlite3_bind_int64(store->statements[ENDED], 1, limit);
-	return each_row(store, store->statements[ENDED], each, user);
+	sqlite3_bind_int64(store->statements[STORE_ENDED], 1, limit);
+	return each_row(store, store->statements[STORE_ENDED], each, user);
 }
 
-static int bind_text(sqlite3_stmt *statement, int index, const char *text)
+int store_find(struct store *store, uint64_t id, struct exception *ret)
 {
-	return sqlite3_bind_text(statement, index, text, -1, SQLITE_TRANSIENT);
-}
+	sqlite3_stmt *statement = store->statements[STORE_FIND];
+	int code = sqlite3_bind_int64(statement, 1, (sqlite3_int64)id), r = 0;
 
-int store_grant(struct store *store, const struct exception *exception, uint64_t *ret_id)
-{
-	sqlite3_stmt *statement = store->statements[GRANT];
-	const char *const texts[] = { exception->tenant, exception->profile,
-				      exception->change_request, exception->accepted_by,
-				      exception->granted_by };
-	int code = SQLITE_OK, r = 0, i;
-
-	for (i = 0; i < 5 && code == SQLITE_OK; i++)
-		code = bind_text(statement, i + 1, texts[i]);
-	if (code == SQLITE_OK)
-		code = sqlite3_bind_int64(statement, 6, exception->granted_at_us);
-	if (code == SQLITE_OK)
-		code = sqlite3_bind_int64(statement, 7, exception->expires_at_us);
 	if (code == SQLITE_OK)
 		code = sqlite3_step(statement);
 	if (code == SQLITE_DONE)
-		*ret_id = (uint64_t)sqlite3_last_insert_rowid(store->db);
-	else
-		r = note(store, "record the exception", code);
+		r = note_missing(store, id, -ENOENT, "does not exist");
+	else if (code != SQLITE_ROW)
+		r = store_note(store, "read an exception", code);
+	else if (!store_read_record(statement, ret))
+		r = store_note_damage(store, "an exception has impossible values");
+	finish(statement);
+	return r;
+}
+
+/* Transactions */
+
+static int run(struct store *store, enum store_statement which, const char *doing)
+{
+	int code = sqlite3_step(store->statements[which]);
+
+	sqlite3_reset(store->statements[which]);
+	return code == SQLITE_DONE ? 0 : store_note(store, doing, code);
+}
+
+/* SQLite may have rolled it back already, as when the disk is full. The failure's words stay. */
+static void roll_back(struct store *store)
+{
+	if (sqlite3_get_autocommit(store->db))
+		return;
+	sqlite3_step(store->statements[STORE_ROLLBACK]);
+	sqlite3_reset(store->statements[STORE_ROLLBACK]);
+}
+
+static int commit(struct store *store)
+{
+	int r = run(store, STORE_COMMIT, "write the change");
+
+	if (r < 0)
+		roll_back(store);
+	return r;
+}
+
+int store_begin(struct store *store)
+{
+	int r = run(store, STORE_BEGIN, "begin a change");
+
+	store->in_transaction = r == 0;
+	return r;
+}
+
+int store_commit(struct store *store)
+{
+	store->in_transaction = false;
+	return commit(store);
+}
+
+void store_rollback(struct store *store)
+{
+	store->in_transaction = false;
+	roll_back(store);
+}
+
+static int enter(struct store *store)
+{
+	return store->in_transaction ? 0 : run(store, STORE_BEGIN, "begin a change");
+}
+
+static int leave(struct store *store, int r)
+{
+	if (store->in_transaction)
+		return r;
+	if (r == 0)
+		return commit(store);
+	roll_back(store);
+	return r;
+}
+
+/* Changes. Each has RETURNING: what is on disk now comes back, or nothing if no row was concerned. */
+
+/* 0 and the record, 1 if there was no row, or an errno. */
+static int step_change(struct store *store, sqlite3_stmt *statement, const char *doing,
+		       struct exception *ret)
+{
+	int code = sqlite3_step(statement), r = 1;
+
+	if (code == SQLITE_ROW) {
+		r = store_read_record(statement, ret)
+			    ? 0
+			    : store_note_damage(store, "an exception has impossible values");
+		code = sqlite3_step(statement);
+	}
+	if (code != SQLITE_DONE)
+		r = store_note(store, doing, code);
 	if (code == SQLITE_CONSTRAINT_UNIQUE)
 		r = -EEXIST;
 	else if ((code & 0xff) == SQLITE_CONSTRAINT)
 		r = -EINVAL;
+	return r;
+}
+
+static int grant(struct store *store, struct exception *exception)
+{
+	sqlite3_stmt *statement = store->statements[STORE_GRANT];
+	int code, r;
+
+	exception->id = 0;
+	exception->version = 1;
+	exception->ended_by.uid = -1;
+	code = store_bind_record(statement, exception);
+	r = code == SQLITE_OK ? step_change(store, statement, "record the exception", exception)
+			      : store_note(store, "record the exception", code);
 	finish(statement);
 	return r;
 }
 
-int store_end(struct store *store, uint64_t id, int64_t at_us, const char *by, const char *reason)
+int store_grant(struct store *store, struct exception *exception)
 {
-	sqlite3_stmt *statement = store->statements[END];
-	int code, r = 0;
+	struct exception granted = *exception;
+	int r = enter(store);
 
-	if (at_us <= 0)
-		return -EINVAL;
+	if (r < 0)
+		return r;
+	r = leave(store, grant(store, &granted));
+	if (r == 0)
+		*exception = granted;
+	return r;
+}
+
+static int change(struct store *store, const struct exception *changed)
+{
+	sqlite3_stmt *statement = store->statements[STORE_CHANGE];
+	int code = store_bind_record(statement, changed), r;
+	struct exception now;
+
+	r = code == SQLITE_OK ? step_change(store, statement, "record the change", &now)
+			      : store_note(store, "record the change", code);
+	finish(statement);
+	return r == 1 ? note_missing(store, changed->id, -ESTALE,
+				     "is not active or was changed meanwhile")
+		      : r;
+}
+
+int store_change(struct store *store, const struct exception *changed)
+{
+	int r = enter(store);
+
+	return r < 0 ? r : leave(store, change(store, changed));
+}
+
+static int end(struct store *store, uint64_t id, int64_t at_us, const struct actor *by,
+	       const char *reason)
+{
+	sqlite3_stmt *statement = store->statements[STORE_END];
+	struct exception now;
+	int code, r;
+
 	code = sqlite3_bind_int64(statement, 1, (sqlite3_int64)id);
 	if (code == SQLITE_OK)
 		code = sqlite3_bind_int64(statement, 2, at_us);
 	if (code == SQLITE_OK)
-		code = bind_text(statement, 3, by);
+		code = sqlite3_bind_text(statement, 3, by->name, -1, SQLITE_TRANSIENT);
 	if (code == SQLITE_OK)
-		code = bind_text(statement, 4, reason);
+		code = sqlite3_bind_int64(statement, 4, by->uid);
 	if (code == SQLITE_OK)
-		code = sqlite3_step(statement);
-	if (code != SQLITE_DONE) {
-		r = note(store, "record the end of the exception", code);
-	} else if (sqlite3_changes(store->db) == 0) {
-		snprintf(store->error, sizeof(store->error), "exception %llu is not active",
-			 (unsigned long long)id);
-		store->damaged = false;
-		r = -ENOENT;
-	}
+		code = sqlite3_bind_text(statement, 5, reason, -1, SQLITE_TRANSIENT);
+	r = code == SQLITE_OK ? step_change(store, statement, "record the end", &now)
+			      : store_note(store, "record the end", code);
 	finish(statement);
-	return r;
+	return r == 1 ? note_missing(store, id, -ENOENT, "is not active") : r;
+}
+
+int store_end(struct store *store, uint64_t id, int64_t at_us, const struct actor *by,
+	      const char *reason)
+{
+	int r;
+
+	if (at_us <= 0)
+		return -EINVAL;
+	r = enter(store);
+	return r < 0 ? r : leave(store, end(store, id, at_us, by, reason));
 }

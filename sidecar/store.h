@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The exceptions on disk: SQLite, WAL, synchronous=FULL. A row is never deleted or rewritten but
- * to end it, so the table is also the record of who accepted which risk. One thread.
+ * The exceptions on disk: SQLite, WAL, synchronous=FULL. A row is never deleted, and once it has
+ * ended never changed; before that each change raises its version. One thread.
+ *
+ * What changes something is durable on return, each call in a transaction of its own; or all of
+ * those between store_begin() and store_commit() in one.
  *
  * Every call may fail for good reasons (full disk, damaged file). The store then reports them
  * and stays usable for a later try; it never overwrites a damaged file. The caller enforces.
@@ -12,24 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "settings.h"
-#include "tenant_name.h"
-
-#define STORE_TEXT_MAX 256
-
-struct exception {
-	uint64_t id;
-	char tenant[TENANT_NAME_MAX + 1];
-	char profile[SETTINGS_NAME_MAX + 1];
-	char change_request[STORE_TEXT_MAX];
-	char accepted_by[STORE_TEXT_MAX];
-	char granted_by[STORE_TEXT_MAX]; /* user name from SO_PEERCRED */
-	int64_t granted_at_us;
-	int64_t expires_at_us; /* 0: never */
-	int64_t ended_at_us;   /* 0: not ended */
-	char ended_by[STORE_TEXT_MAX];
-	char end_reason[STORE_TEXT_MAX];
-};
+#include "record.h"
 
 struct store;
 
@@ -55,13 +41,31 @@ int store_each_active(struct store *store, void (*each)(const struct exception *
 int store_each_ended(struct store *store, unsigned limit,
 		     void (*each)(const struct exception *, void *), void *user);
 
-/*
- * Add exception; durable on return. At most one active exception for a tenant and profile:
- * -EEXIST otherwise. Fills *ret_id.
- */
-int store_grant(struct store *store, const struct exception *exception, uint64_t *ret_id);
+/* Read one, active or ended; -ENOENT. */
+int store_find(struct store *store, uint64_t id, struct exception *ret);
 
-/* End one; durable on return. -ENOENT if it is not active. */
-int store_end(struct store *store, uint64_t id, int64_t at_us, const char *by, const char *reason);
+/*
+ * Several changes in one transaction. After a failure of one of them, or to give it up,
+ * store_rollback(), which nothing follows from. While it is open nothing of it is durable.
+ */
+int store_begin(struct store *store);
+int store_commit(struct store *store); /* on failure it is rolled back */
+void store_rollback(struct store *store);
+
+/*
+ * Add exception. At most one active exception for a tenant, profile, scope and destinations:
+ * -EEXIST otherwise; -EINVAL: something is missing in it. id and version are filled in.
+ */
+int store_grant(struct store *store, struct exception *exception);
+
+/*
+ * Change one: changed is the whole record as it shall be, its version one more than that on disk.
+ * -ESTALE if there is no active exception with that id and the version before it.
+ */
+int store_change(struct store *store, const struct exception *changed);
+
+/* End one. -ENOENT if it is not active. */
+int store_end(struct store *store, uint64_t id, int64_t at_us, const struct actor *by,
+	      const char *reason);
 
 #endif

@@ -5,8 +5,11 @@
 
 /*
  * AUTOINCREMENT: an id is never given twice, since other records may name it. The partial unique
- * index holds "one active exception for a tenant and profile" whatever a caller does; the trigger
- * holds that a row is written once and ended once.
+ * index holds "one active exception for a tenant, profile, scope and destinations" whatever a caller
+ * does; the triggers hold that a row is complete when it comes, that its owner and its grant stay as
+ * they were, that each change has a version of its own, and that a row is ended once.
+ *
+ * Rows from before version 2 lack what was not recorded then: a reason, the risk's text, an end.
  */
 const char *const store_migrations[] = {
 	"PRAGMA application_id = 0x74737472;" /* "tstr": file(1) and store_migrate() know it by that
@@ -33,6 +36,37 @@ const char *const store_migrations[] = {
 	"change_request,"
 	" accepted_by, granted_by, granted_at_us, expires_at_us ON exception"
 	" BEGIN SELECT RAISE(ABORT, 'a granted exception is never changed'); END;",
+
+	"ALTER TABLE exception ADD COLUMN version INTEGER NOT NULL DEFAULT 1;"
+	"ALTER TABLE exception ADD COLUMN scope TEXT NOT NULL DEFAULT 'tenant' CHECK (scope <> '');"
+	"ALTER TABLE exception ADD COLUMN destinations TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE exception ADD COLUMN reason TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE exception ADD COLUMN risk_version INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE exception ADD COLUMN risk_sha256 TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE exception ADD COLUMN granted_by_uid INTEGER NOT NULL DEFAULT -1;"
+	"ALTER TABLE exception ADD COLUMN granted_boot TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE exception ADD COLUMN granted_boottime_us INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE exception ADD COLUMN end_set_at_us INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE exception ADD COLUMN end_set_boot TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE exception ADD COLUMN end_set_boottime_us INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE exception ADD COLUMN ended_by_uid INTEGER NOT NULL DEFAULT -1;"
+	"DROP INDEX exception_active;"
+	"CREATE UNIQUE INDEX exception_active ON exception (tenant, profile, scope, destinations)"
+	" WHERE ended_at_us = 0;"
+	"CREATE TRIGGER exception_complete BEFORE INSERT ON exception WHEN NEW.change_request = ''"
+	" OR NEW.accepted_by = '' OR NEW.reason = '' OR NEW.risk_version < 1"
+	" OR length(NEW.risk_sha256) <> 64 OR NEW.granted_by = '' OR NEW.granted_at_us <= 0"
+	" OR NEW.expires_at_us <= NEW.granted_at_us OR NEW.version <> 1 OR NEW.ended_at_us <> 0"
+	" BEGIN SELECT RAISE(ABORT, 'an exception that lacks something is not kept'); END;"
+	"DROP TRIGGER exception_written_once;"
+	"CREATE TRIGGER exception_written_once BEFORE UPDATE OF id, tenant, profile, scope,"
+	" destinations, granted_by, granted_by_uid, granted_at_us, granted_boot,"
+	" granted_boottime_us ON exception"
+	" BEGIN SELECT RAISE(ABORT, 'whose an exception is, and its grant, are never changed'); "
+	"END;"
+	"CREATE TRIGGER exception_versions BEFORE UPDATE ON exception"
+	" WHEN NEW.version <> OLD.version + 1"
+	" BEGIN SELECT RAISE(ABORT, 'a change of an exception raises its version by one'); END;",
 };
 const int store_migrations_count = sizeof(store_migrations) / sizeof(store_migrations[0]);
 

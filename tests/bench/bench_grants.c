@@ -9,23 +9,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
+#include "risk.h"
 #include "store.h"
 
 static int grant(struct store *store, const char *profile, const char *tenant)
 {
-	struct exception exception = { .change_request = "BENCH",
+	struct exception exception = { .scope = RECORD_SCOPE_TENANT,
+				       .change_request = "BENCH",
 				       .accepted_by = "bench",
-				       .granted_by = "bench" };
-	int64_t now = (int64_t)time(NULL) * 1000000;
-	uint64_t id;
+				       .reason = "bench",
+				       .risk_version = RISK_VERSION,
+				       .granted_by = { 0, "bench" },
+				       .granted = clock_read() };
 
+	risk_sha256(exception.risk_sha256);
 	snprintf(exception.tenant, sizeof(exception.tenant), "%s", tenant);
 	snprintf(exception.profile, sizeof(exception.profile), "%s", profile);
-	exception.granted_at_us = now;
-	exception.expires_at_us = now + INT64_C(86400) * 1000000;
-	return store_grant(store, &exception, &id);
+	exception.end_set = exception.granted;
+	exception.expires_at_us = exception.granted.wall_us + INT64_C(86400) * 1000000;
+	return store_grant(store, &exception);
 }
 
 static int grant_all(struct store *store, const char *profile, const char *prefix, unsigned count)

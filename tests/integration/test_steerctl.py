@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-RISK = ("--change-request", "CR-1", "--accepted-by", "ciso@acme.example", "--accept-risk")
+RISK = ("--change-request", "CR-1", "--accepted-by", "ciso@acme.example", "--reason", "calls",
+        "--accept-risk")
 
 
 @pytest.mark.parametrize("words, says", (
@@ -15,7 +16,7 @@ RISK = ("--change-request", "CR-1", "--accepted-by", "ciso@acme.example", "--acc
       "--expires", "1d"), "--change-request"),
     (("grant", "acme", "--profile", "skype", "--change-request", "x", "--accept-risk",
       "--expires", "1d"), "--accepted-by"),
-    (("grant", "acme", *RISK, "--profile", "nonsense", "--expires", "1d"), "no such profile"),
+    (("grant", "acme", *RISK, "--profile", "nonsense", "--expires", "1d"), "no profile \"nonsense\""),
     (("grant", "acme", *RISK, "--profile", "skype", "--expires", "soon"), "--expires"),
     (("grant", "acme", *RISK, "--profile", "skype", "--expires", "1000d"), "max_lifetime"),
     (("grant", "no such name!", *RISK, "--profile", "skype", "--expires", "1d"), "tenant"),
@@ -36,6 +37,103 @@ def test_granting_a_tenant_that_nobody_has_seen_says_so(lab):
     assert "umbrella" in done.stdout
     assert "not connected" in done.stdout + done.stderr
     assert [e["tenant"] for e in lab.steer.exceptions()] == ["umbrella"]
+
+
+def ask_grant(lab, **fields):
+    """A grant that lacks nothing, but for what is said; what is None is left out."""
+    wish = {"tenant": "acme", "profile": "skype", "change_request": "CR-1", "accepted_by": "ciso",
+            "reason": "calls", "accept_risk": True, "expires_s": 3600,
+            "risk_sha256": lab.steer.request("risk")["risk"]["sha256"], **fields}
+    return lab.steer.request("grant", **{k: v for k, v in wish.items() if v is not None})
+
+
+@pytest.mark.parametrize("fields, says", (
+    ({"reason": None}, "reason: expected"),
+    ({"reason": ""}, "reason: expected"),
+    ({"change_request": "x" * 256}, "change_request: expected 1 to 255 bytes"),
+    ({"accepted_by": None}, "accepted_by: expected"),
+    ({"profile": 7}, "profile: expected"),
+    ({"expires_s": None}, "expires_s: an exception needs an end"),
+    ({"expires_s": 0}, "expires_s: expected 1 second"),
+    ({"expires_s": 91 * 86400}, "max_lifetime"),
+    ({"accept_risk": False}, "not inspected"),
+    ({"scope": "198.18.1.5"}, "scope: expected \"tenant\""),
+    ({"destinations": "203.0.113.0/24"}, "destinations: expected none"),
+    ({"risk_sha256": None}, "risk_sha256: the text"),
+))
+def test_every_refusal_names_the_field(lab, fields, says):
+    answer = ask_grant(lab, **fields)
+    assert not answer["ok"]
+    assert says in answer["error"], answer
+    assert lab.steer.exceptions() == []
+
+
+def test_another_text_of_the_risk_is_refused_with_both_named(lab):
+    ours = lab.steer.request("risk")["risk"]
+    answer = ask_grant(lab, risk_sha256="ab" * 32, risk_version=7)
+    assert not answer["ok"]
+    for part in ("version 7", "ab" * 32, f"version {ours['version']}", ours["sha256"]):
+        assert part in answer["error"], answer
+    assert lab.steer.exceptions() == []
+
+
+def test_the_record_is_complete(lab):
+    lab.steer.grant("acme")
+    record, = lab.steer.exceptions()
+    ours = lab.steer.request("risk")["risk"]
+    assert {key: record[key] for key in (
+        "version", "tenant", "profile", "scope", "destinations", "change_request", "accepted_by",
+        "reason", "risk_version", "risk_sha256", "granted_by", "granted_by_uid", "state",
+        "ended_at", "ended_by", "end_reason")} == {
+            "version": 1, "tenant": "acme", "profile": "skype", "scope": "tenant",
+            "destinations": None, "change_request": "CR-1", "accepted_by": "ciso@acme.example",
+            "reason": "calls", "risk_version": ours["version"], "risk_sha256": ours["sha256"],
+            "granted_by": "root", "granted_by_uid": 0, "state": "active", "ended_at": None,
+            "ended_by": None, "end_reason": None}
+    assert record["granted_at"] < record["expires_at"]
+
+
+def test_change_of_the_end_reaches_the_kernel(lab, watch, eventually):
+    lab.grant_and_wait("acme")
+    number = lab.steer.exceptions()[0]["id"]
+    lab.steer.ctl("change", number, "--expires", "2s", "--reason", "soon over")
+    told = watch.wait_for("exception-changed", "acme")
+    assert told["exception_id"] == number and told["actor"] == "root"
+    assert lab.wait_path("acme", None, deadline=6)
+    watch.wait_for("exception-expired", "acme")
+    eventually(lambda: lab.steer.exceptions() == [], "it is over")
+
+
+def test_a_later_end_needs_the_risk_accepted_again(lab):
+    lab.steer.grant("acme", expires="1d")
+    before, = lab.steer.exceptions()
+    later = ("change", before["id"], "--expires", "2d")
+    for words in ((), ("--accept-risk",), ("--accepted-by", "cso@acme.example")):
+        done = lab.steer.ctl(*later, *words, check=False)
+        assert done.returncode == 1 and "not inspected" in done.stderr, done
+    assert lab.steer.exceptions() == [before]
+    lab.steer.ctl(*later, "--accept-risk", "--accepted-by", "cso@acme.example")
+    after, = lab.steer.exceptions()
+    assert (after["version"], after["accepted_by"]) == (2, "cso@acme.example")
+    assert after["expires_at"] > before["expires_at"]
+    done = lab.steer.ctl("change", before["id"], "--expires", "91d", "--accept-risk",
+                         "--accepted-by", "cso@acme.example", check=False)
+    assert "max_lifetime" in done.stderr and "first grant" in done.stderr
+    assert lab.steer.exceptions() == [after]
+
+
+def test_the_second_of_two_operators_is_refused(lab):
+    lab.steer.grant("acme")
+    number = lab.steer.exceptions()[0]["id"]
+    lab.steer.ctl("change", number, "--reason", "the first one's", "--if-version", "1")
+    for words in (("change", number, "--reason", "the second one's"),
+                  ("revoke", "acme", "--reason", "the second one's")):
+        done = lab.steer.ctl(*words, "--if-version", "1", check=False)
+        assert done.returncode == 1
+        assert "has version 2 by now, not 1" in done.stderr, done.stderr
+    assert lab.steer.exceptions()[0]["reason"] == "the first one's"
+    lab.steer.ctl("revoke", "acme", "--reason", "seen", "--if-version", "2")
+    assert lab.steer.exceptions() == []
 
 
 def test_granting_twice_is_refused(lab):

@@ -190,7 +190,7 @@ class Steer:
     def grant(self, tenant, *more, expires="30d", profile="skype"):
         return self.ctl("grant", tenant, "--profile", profile, "--change-request", "CR-1",
                         "--accepted-by", f"ciso@{tenant}.example", "--accept-risk",
-                        "--expires", expires, *more)
+                        "--reason", "calls", "--expires", expires, *more)
 
     def revoke(self, tenant, reason="test"):
         return self.ctl("revoke", tenant, "--reason", reason)

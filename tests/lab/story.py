@@ -169,7 +169,7 @@ The lab is still up. Things to try, as root:
   {ctl} tenants
   {ctl} watch
   {ctl} grant globex --profile skype --change-request CR-2 \\
-      --accepted-by you --accept-risk --expires 1d
+      --accepted-by you --accept-risk --reason "a try" --expires 1d
   PYTHONPATH=tests /usr/bin/python3 -m lab probe globex nontls443
   {ctl} explain globex
   ip netns exec {name('gw')} nft list table inet tenant-steer

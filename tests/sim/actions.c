@@ -13,12 +13,23 @@
 #define PAUSE_LEAST_US (1 * SIM_MS)
 #define PAUSE_MOST_US (2 * SIM_S)
 
+/* Some longer than any run, in seconds. */
+static const int64_t lifetimes[] = { 9000000, 9000000, 1, 2, 3, 5, 20 };
+#define LIFETIMES (sizeof(lifetimes) / sizeof(lifetimes[0]))
+
 static void grant(struct sim *sim)
 {
-	static const int64_t lifetimes[] = { 0, 0, 1, 2, 3, 5, 20 };
-
 	steerd_grant(sim, sim_below(sim, SIM_TENANTS), sim_below(sim, SIM_PROFILES),
-		     lifetimes[sim_below(sim, 7)]);
+		     lifetimes[sim_below(sim, LIFETIMES)]);
+}
+
+/* One of the last few. */
+static void change(struct sim *sim)
+{
+	const unsigned count = truth_book(sim)->count, back = sim_below(sim, 8);
+
+	if (count > back)
+		steerd_change(sim, count - back, lifetimes[sim_below(sim, LIFETIMES)]);
 }
 
 static void take_back(struct sim *sim)
@@ -47,6 +58,7 @@ static const struct {
 	{ 3, truth_lose_orphan, "peer: an orphan goes" },
 	{ 18, grant, "operator: grant" },
 	{ 10, take_back, "operator: revoke" },
+	{ 6, change, "operator: change" },
 	{ 1, nothing, "nothing" },
 };
 

@@ -3,14 +3,24 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "sim.h"
 #include "steerd.h"
 #include "store.h"
 #include "truth.h"
 
+/* A row as it was before the transaction. */
+struct undo {
+	unsigned row;
+	struct exception before;
+	struct undo *prev, *next;
+};
+
 struct store {
 	const char *error;
+	bool in_transaction;
+	struct undo *undo;
 };
 
 int store_open(const char *file, struct store **ret_store, const char **ret_error)
@@ -23,6 +33,8 @@ int store_open(const char *file, struct store **ret_store, const char **ret_erro
 
 void store_close(struct store *store)
 {
+	if (store)
+		store_rollback(store);
 	free(store);
 }
 
@@ -59,6 +71,22 @@ int store_each_ended(struct store *store, unsigned limit,
 	return 0;
 }
 
+static struct exception *find(uint64_t id)
+{
+	struct truth_book *book = truth_book(sim_now());
+
+	return id && id <= book->count ? &book->rows[id - 1] : NULL;
+}
+
+int store_find(struct store *store, uint64_t id, struct exception *ret)
+{
+	(void)store;
+	if (!find(id))
+		return -ENOENT;
+	*ret = *find(id);
+	return 0;
+}
+
 static int enter(struct sim *sim, struct store *store)
 {
 	if (!steerd_call(sim))
@@ -67,14 +95,92 @@ static int enter(struct sim *sim, struct store *store)
 	return sim_chance(sim, sim->faults.disk * 5) ? -ENOSPC : 0;
 }
 
-int store_grant(struct store *store, const struct exception *exception, uint64_t *ret_id)
+/* Before a row is written. */
+static struct exception *touch(struct store *store, unsigned row)
+{
+	struct exception *exception = &truth_book(sim_now())->rows[row];
+	struct undo *undo = calloc(1, sizeof(*undo));
+
+	if (!undo)
+		abort();
+	undo->row = row;
+	undo->before = *exception;
+	DL_APPEND(store->undo, undo);
+	return exception;
+}
+
+static void forget(struct store *store)
+{
+	struct undo *undo, *next;
+
+	DL_FOREACH_SAFE(store->undo, undo, next) {
+		DL_DELETE(store->undo, undo);
+		free(undo);
+	}
+	store->in_transaction = false;
+}
+
+int store_begin(struct store *store)
+{
+	store->in_transaction = true;
+	return 0;
+}
+
+void store_rollback(struct store *store)
+{
+	struct truth_book *book = truth_book(sim_now());
+
+	while (store->undo) {
+		struct undo *last = store->undo->prev;
+
+		book->rows[last->row] = last->before;
+		if (!last->before.id)
+			book->count--;
+		DL_DELETE(store->undo, last);
+		free(last);
+	}
+	store->in_transaction = false;
+}
+
+/* Whoever judges hears of it when it is durable. */
+static void tell(struct sim *sim, const struct undo *undo)
+{
+	const struct exception *now = &truth_book(sim)->rows[undo->row];
+
+	if (!undo->before.id)
+		truth_granted(sim, undo->row);
+	else if (now->expires_at_us != undo->before.expires_at_us)
+		truth_changed(sim, undo->row);
+	if (now->ended_at_us)
+		truth_ended(sim, undo->row);
+}
+
+int store_commit(struct store *store)
 {
 	struct sim *sim = sim_now();
-	struct truth_book *book = truth_book(sim);
+	const struct undo *undo;
 	int r = enter(sim, store);
 
-	if (r < 0)
+	if (r < 0) {
+		store_rollback(store);
 		return r;
+	}
+	DL_FOREACH(store->undo, undo)
+		tell(sim, undo);
+	forget(store);
+	return 0;
+}
+
+/* A change that is a transaction of its own. */
+static int leave(struct store *store)
+{
+	return store->in_transaction ? 0 : store_commit(store);
+}
+
+int store_grant(struct store *store, struct exception *exception)
+{
+	struct truth_book *book = truth_book(sim_now());
+
 	for (unsigned i = 0; i < book->count; i++)
 		if (!book->rows[i].ended_at_us &&
 		    !strcmp(book->rows[i].tenant, exception->tenant) &&
@@ -82,26 +188,35 @@ int store_grant(struct store *store, const struct exception *exception, uint64_t
 			return -EEXIST;
 	if (book->count == TRUTH_BOOK)
 		return -ENOSPC;
-	*ret_id = book->count + 1;
-	book->rows[book->count] = *exception;
-	book->rows[book->count++].id = *ret_id;
-	truth_granted(sim, book->count - 1);
-	return 0;
+	memset(&book->rows[book->count], 0, sizeof(book->rows[0]));
+	touch(store, book->count);
+	exception->id = book->count + 1;
+	exception->version = 1;
+	book->rows[book->count++] = *exception;
+	return leave(store);
 }
 
-int store_end(struct store *store, uint64_t id, int64_t at_us, const char *by, const char *reason)
+int store_change(struct store *store, const struct exception *changed)
 {
-	struct sim *sim = sim_now();
-	struct truth_book *book = truth_book(sim);
-	int r = enter(sim, store);
+	const struct exception *now = find(changed->id);
+
+	if (!now || now->ended_at_us || now->version + 1 != changed->version)
+		return -ESTALE;
+	*touch(store, (unsigned)changed->id - 1) = *changed;
+	return leave(store);
+}
+
+int store_end(struct store *store, uint64_t id, int64_t at_us, const struct actor *by,
+	      const char *reason)
+{
+	struct exception *row = find(id);
 
 	(void)by;
 	(void)reason;
-	if (r < 0)
-		return r;
-	if (!id || id > book->count || book->rows[id - 1].ended_at_us)
+	if (!row || row->ended_at_us)
 		return -ENOENT;
-	book->rows[id - 1].ended_at_us = at_us;
-	truth_ended(sim, (unsigned)id - 1);
-	return 0;
+	row = touch(store, (unsigned)id - 1);
+	row->version++;
+	row->ended_at_us = at_us;
+	return leave(store);
 }

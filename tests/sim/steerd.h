@@ -43,6 +43,7 @@ int64_t steerd_snapshot_at(const struct sim *sim);
 
 /* What an operator asks. */
 void steerd_grant(struct sim *sim, unsigned tenant, unsigned profile, int64_t seconds);
+void steerd_change(struct sim *sim, unsigned id, int64_t seconds);
 void steerd_revoke(struct sim *sim, unsigned tenant);
 
 /* For the last check. */

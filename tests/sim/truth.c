@@ -30,6 +30,7 @@ struct slot {
 	bool refused; /* the kernel did not take the revocation, and whoever asked was told */
 	int64_t granted_us, ended_us; /* monotonic */
 	int64_t expires_us;           /* wall clock */
+	int64_t lifetime_over_us;     /* monotonic: whatever is done to the wall clock */
 };
 
 struct truth {
@@ -164,28 +165,52 @@ static struct slot *slot_of(struct sim *sim, unsigned row)
 	return &sim->truth->slots[tenant][exception->profile[strlen("profile")] - '0'];
 }
 
+/* Since when it has expired, by the one clock or the other; 0: it has not. */
+static int64_t expired_since(const struct sim *sim, const struct slot *slot)
+{
+	const int64_t late = sim_wall_us(sim) - slot->expires_us;
+	/* Less than that is adjusting a clock. */
+	const int64_t over = slot->lifetime_over_us + CLOCK_STEP_MIN_US;
+	int64_t since = 0;
+
+	if (!slot->expires_us)
+		return 0;
+	if (late >= 0)
+		since = sim->mono_us - late > 0 ? sim->mono_us - late : 1;
+	if (sim->mono_us >= over && (!since || over < since))
+		since = over;
+	return since;
+}
+
 /* Since when the slot grants nothing, by the monotonic clock; 0: it does. */
 static int64_t void_since(const struct sim *sim, const struct slot *slot)
 {
-	const int64_t late = sim_wall_us(sim) - slot->expires_us;
+	const int64_t expired = expired_since(sim, slot);
 
 	if (!slot->granted)
 		return 1;
-	if (slot->expires_us && late >= 0) {
-		const int64_t expired = sim->mono_us - late;
-
-		if ((!slot->ended && !slot->revoked) || expired < slot->ended_us)
-			return expired > 0 ? expired : 1;
-	}
+	if (expired && ((!slot->ended && !slot->revoked) || expired < slot->ended_us))
+		return expired;
 	return slot->ended || slot->revoked ? slot->ended_us : 0;
+}
+
+static void set_end(struct slot *slot, const struct sim *sim, const struct exception *exception)
+{
+	slot->expires_us = exception->expires_at_us;
+	slot->lifetime_over_us = sim->mono_us + exception->expires_at_us - sim_wall_us(sim);
 }
 
 void truth_granted(struct sim *sim, unsigned row)
 {
-	*slot_of(sim,
-		 row) = (struct slot){ .granted = true,
-				       .granted_us = sim->mono_us,
-				       .expires_us = sim->truth->book.rows[row].expires_at_us };
+	struct slot *slot = slot_of(sim, row);
+
+	*slot = (struct slot){ .granted = true, .granted_us = sim->mono_us };
+	set_end(slot, sim, &sim->truth->book.rows[row]);
+}
+
+void truth_changed(struct sim *sim, unsigned row)
+{
+	set_end(slot_of(sim, row), sim, &sim->truth->book.rows[row]);
 }
 
 static void end_slot(struct sim *sim, struct slot *slot, bool *ret_why)

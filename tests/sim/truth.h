@@ -74,8 +74,9 @@ struct truth_book {
 	unsigned count;
 };
 struct truth_book *truth_book(struct sim *sim);
-/* A row was written; a row has ended. */
+/* A row was written; it got another end; it has ended. */
 void truth_granted(struct sim *sim, unsigned row);
+void truth_changed(struct sim *sim, unsigned row);
 void truth_ended(struct sim *sim, unsigned row);
 /* steerd said that an exception is revoked, in the kernel too (0) or not (negative). */
 void truth_revoked(struct sim *sim, unsigned tenant, int kernel);

@@ -27,6 +27,7 @@
 #include <cmocka.h>
 
 #include "control.h"
+#include "risk.h"
 #include "steerctl_client.h"
 #include "steerctl_commands.h"
 #include "steerctl_text.h"
@@ -107,7 +108,8 @@ HANDLER(do_exceptions)
 			     "Officer\",\"granted_by\":\"op\","
 			     "\"granted_at\":\"2026-01-31T12:00:00.000001Z\",\"expires_at\":null,"
 			     "\"ended_at\":\"2026-02-01T00:00:00.5Z\",\"ended_by\":\"op2\","
-			     "\"reason\":\"done\"}]"
+			     "\"end_reason\":\"done\",\"version\":2,\"scope\":\"tenant\","
+			     "\"destinations\":null,\"reason\":\"calls\"}]"
 			   : "[]");
 	return 0;
 }
@@ -136,16 +138,19 @@ HANDLER(do_profiles)
 /* Says back what it was asked, so that the request itself is checked. */
 HANDLER(do_grant)
 {
-	char message[256];
+	char message[256], hash[DIGEST_HEX_LEN + 1];
 
 	UNUSED();
 	if (strcmp(control_string(request, "tenant"), "nobody") == 0) {
 		strcpy(error, "tenant \"nobody\": refused\nfor\033[2J the test");
 		return -EINVAL;
 	}
-	snprintf(message, sizeof(message), "cr=%s by=%s risk=%d expires=%lld",
+	risk_sha256(hash);
+	snprintf(message, sizeof(message), "cr=%s by=%s for=%s risk=%d/%lld/%d expires=%lld",
 		 control_string(request, "change_request"), control_string(request, "accepted_by"),
-		 control_bool(request, "accept_risk"),
+		 control_string(request, "reason"), control_bool(request, "accept_risk"),
+		 (long long)control_int(request, "risk_version", 0),
+		 strcmp(control_string(request, "risk_sha256"), hash) == 0,
 		 (long long)control_int(request, "expires_s", -1));
 	json_object_begin(w, "exception");
 	json_uint(w, "id", 7);
@@ -159,11 +164,45 @@ HANDLER(do_grant)
 	return 0;
 }
 
+HANDLER(do_change)
+{
+	const char *reason = control_string(request, "reason");
+	char message[128];
+
+	UNUSED();
+	snprintf(message, sizeof(message), "for=%s risk=%d hash=%d expires=%lld if=%lld",
+		 reason ? reason : "", control_bool(request, "accept_risk"),
+		 control_string(request, "risk_sha256") != NULL,
+		 (long long)control_int(request, "expires_s", -1),
+		 (long long)control_int(request, "if_version", -1));
+	json_object_begin(w, "exception");
+	json_int(w, "id", control_int(request, "id", -1));
+	json_string(w, "tenant", "acme");
+	json_string(w, "profile", "skype");
+	json_string(w, "expires_at", "2026-01-31T12:00:00.000001Z");
+	json_uint(w, "version", 2);
+	json_object_end(w);
+	json_string(w, "message", message);
+	return 0;
+}
+
 HANDLER(do_revoke)
 {
+	char message[128];
+
 	UNUSED();
 	raw_member(w, "revoked", "[{\"id\":7,\"tenant\":\"acme\",\"profile\":\"skype\"}]");
-	json_string(w, "message", control_string(request, "reason"));
+	snprintf(message, sizeof(message), "%s id=%lld if=%lld", control_string(request, "reason"),
+		 (long long)control_int(request, "id", -1),
+		 (long long)control_int(request, "if_version", -1));
+	json_string(w, "message", message);
+	return 0;
+}
+
+HANDLER(do_risk)
+{
+	UNUSED();
+	raw_member(w, "risk", "{\"version\":3,\"sha256\":\"abcd\",\"text\":\"the risk\"}");
 	return 0;
 }
 
@@ -260,19 +299,11 @@ HANDLER(do_restart)
 }
 
 static const struct control_command handlers[] = {
-	{ "status", do_status },
-	{ "tenants", do_tenants },
-	{ "exceptions", do_exceptions },
-	{ "profiles", do_profiles },
-	{ "grant", do_grant },
-	{ "revoke", do_revoke },
-	{ "explain", do_explain },
-	{ "resync", do_resync },
-	{ "stream", do_stream },
-	{ "events", do_events },
-	{ "emit", do_emit },
-	{ "restart", do_restart },
-	{ NULL, NULL },
+	{ "status", do_status },     { "tenants", do_tenants }, { "exceptions", do_exceptions },
+	{ "profiles", do_profiles }, { "grant", do_grant },     { "change", do_change },
+	{ "revoke", do_revoke },     { "risk", do_risk },       { "explain", do_explain },
+	{ "resync", do_resync },     { "stream", do_stream },   { "events", do_events },
+	{ "emit", do_emit },         { "restart", do_restart }, { NULL, NULL },
 };
 
 static int on_heartbeat(sd_event_source *source, uint64_t usec, void *user)
@@ -394,14 +425,24 @@ static void test_text(void **state)
 		   "acme                   2 bypass   skype,ssh 192.0.2.10[4500] 198.18.1.0/24 id     gw@acme.example\n"
 		   "(unidentified)         1 enforce  -         192.0.2.11[500]  198.18.2.0/24 none   evil?[2Jname\n");
 	expect_out("exceptions|--all",
-		   "ID TENANT PROFILE STATE   GRANTED              EXPIRES CHANGE-REQUEST ACCEPTED-BY GRANTED-BY ENDED                ENDED-BY REASON\n"
-		   " 1 acme   skype   revoked 2026-01-31T12:00:00Z never   CR-1           A. Officer  op         2026-02-01T00:00:00Z op2      done\n");
+		   "ID TENANT PROFILE STATE   GRANTED              EXPIRES CHANGE-REQUEST ACCEPTED-BY GRANTED-BY ENDED                ENDED-BY END-REASON VERSION SCOPE  DESTINATIONS REASON\n"
+		   " 1 acme   skype   revoked 2026-01-31T12:00:00Z never   CR-1           A. Officer  op         2026-02-01T00:00:00Z op2      done             2 tenant -            calls\n");
 	expect_out("profiles",
 		   "PROFILE STRENGTH     RISK   PATH   SERVICES         DESTINATIONS                        EXPLICIT-PROXY  FOR   MAX-LIFETIME\n"
 		   "skype   any-443      high   bypass tcp/443,udp/3478 any                                 203.0.113.80:80 grant 90d\n"
 		   "zoom    destinations medium bypass tcp/443          203.0.113.0/24,2001:db8:443::/48,+2 -               try   unlimited\n"
 		   "proxy   destinations medium bypass -                -                                   203.0.113.80:80 grant unlimited\n");
-	expect_out("revoke|acme|--reason|over", "exception 7: skype revoked for acme\nover\n");
+	expect_out("revoke|acme|--reason|over",
+		   "exception 7: skype revoked for acme\nover id=-1 if=-1\n");
+	expect_out("revoke|acme|--reason|over|--id|7|--if-version=2",
+		   "exception 7: skype revoked for acme\nover id=7 if=2\n");
+	expect_out("risk", "version            3\nsha256             abcd\ntext               the risk\n");
+	expect_out("change|7|--reason|more calls",
+		   "exception 7: skype of acme has version 2, expires 2026-01-31T12:00:00Z\n"
+		   "for=more calls risk=0 hash=0 expires=-1 if=-1\n");
+	expect_out("change|7|--expires|1h|--accept-risk|--accepted-by|x|--if-version|1",
+		   "exception 7: skype of acme has version 2, expires 2026-01-31T12:00:00Z\n"
+		   "for= risk=1 hash=1 expires=3600 if=1\n");
 	expect_out("explain|acme|--dst|203.0.113.10:443|--proto=tcp",
 		   "subject            acme\ntenant             acme\npath               bypass\n"
 		   "summary            203.0.113.10:443\n  yes an exception is active\n"
@@ -414,17 +455,17 @@ static void test_grant(void **state)
 {
 	(void)state;
 	expect_out("grant|acme|--profile|skype|--change-request|CR 1|--accepted-by|A. Officer|"
-		   "--accept-risk|--expires|30d",
+		   "--accept-risk|--reason|calls|--expires|30d",
 		   "exception 7: skype granted to acme, expires never, child SAs 2\n"
-		   "cr=CR 1 by=A. Officer risk=1 expires=2592000\n");
-	expect_out(
-		"grant|--profile=skype|--change-request=a=b|--accepted-by=x|--accept-risk|--|acme",
-		"exception 7: skype granted to acme, expires never, child SAs 2\n"
-		"cr=a=b by=x risk=1 expires=-1\n");
+		   "cr=CR 1 by=A. Officer for=calls risk=1/1/1 expires=2592000\n");
+	expect_out("grant|--profile=skype|--change-request=a=b|--accepted-by=x|--accept-risk|"
+		   "--expires=1h|--reason=y|--|acme",
+		   "exception 7: skype granted to acme, expires never, child SAs 2\n"
+		   "cr=a=b by=x for=y risk=1/1/1 expires=3600\n");
 	/* steerd's refusal: its words, one line, nothing for the terminal, exit 1 */
-	assert_int_equal(
-		run("grant|nobody|--profile|p|--change-request|c|--accepted-by|x|--accept-risk"),
-		STEERCTL_FAILED);
+	assert_int_equal(run("grant|nobody|--profile|p|--change-request|c|--accepted-by|x|"
+			     "--accept-risk|--reason|r|--expires|1h"),
+			 STEERCTL_FAILED);
 	assert_string_equal(printed.err, "steerctl: tenant \"nobody\": refused?for?[2J the test\n");
 	assert_string_equal(printed.out, "");
 }
@@ -456,6 +497,9 @@ static void test_usage(void **state)
 		{ "watch|a b", "not a tenant name: a b" },
 		{ "explain|a|--dst|x|--dst|y", "given twice: --dst" },
 		{ "grant|a|--expires|soon", "--expires: expected a duration" },
+		{ "change", "missing: ID" },
+		{ "change|acme|--reason|x", "ID: expected a number" },
+		{ "change|7|--if-version|x", "--if-version: expected a number" },
 		{ "grant|a|--expires|500ms", "--expires: expected a duration" },
 	};
 	size_t i;
@@ -477,14 +521,20 @@ static void test_usage(void **state)
 	}
 }
 
-/* Each of the three that say the risk is accepted: without it nothing is sent, and it is told. */
+/* Each that an exception cannot be without: nothing is sent, and it is told. */
 static void test_risk(void **state)
 {
 	static const char *const lines[] = {
 		"grant|acme|--profile|skype",
-		"grant|acme|--profile|skype|--accepted-by|x|--accept-risk",
-		"grant|acme|--profile|skype|--change-request|c|--accept-risk",
-		"grant|acme|--profile|skype|--change-request|c|--accepted-by|x",
+		"grant|acme|--profile|skype|--reason|r|--expires|1h|--accepted-by|x|--accept-risk",
+		"grant|acme|--profile|skype|--reason|r|--expires|1h|--change-request|c|--accept-"
+		"risk",
+		"grant|acme|--profile|skype|--reason|r|--expires|1h|--change-request|c|--accepted-"
+		"by|x",
+		"grant|acme|--profile|skype|--reason|r|--change-request|c|--accepted-by|x|--accept-"
+		"risk",
+		"grant|acme|--profile|skype|--expires|1h|--change-request|c|--accepted-by|x|"
+		"--accept-risk",
 	};
 	size_t i;
 
@@ -501,9 +551,9 @@ static void test_risk(void **state)
 
 static void test_help(void **state)
 {
-	static const char *const commands[] = { "status",   "tenants", "exceptions",
-						"profiles", "grant",   "revoke",
-						"explain",  "watch",   "resync" };
+	static const char *const commands[] = { "status", "tenants", "exceptions", "profiles",
+						"grant",  "revoke",  "explain",    "watch",
+						"resync", "change",  "risk" };
 	char line[64];
 	size_t i;
 

@@ -24,6 +24,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
+#include "record.h"
 #include "store.h"
 #include "store_schema.h"
 
@@ -100,11 +101,16 @@ static struct exception example(const char *tenant, const char *profile)
 	struct exception e = {
 		.change_request = "CR-1",
 		.accepted_by = "customer's \"officer\"; DROP TABLE exception",
-		.granted_by = "operator",
-		.granted_at_us = 1700000000000000,
-		.expires_at_us = 0,
+		.reason = "calls",
+		.scope = RECORD_SCOPE_TENANT,
+		.risk_version = 1,
+		.granted_by = { 1000, "operator" },
+		.granted = { "b00t", 1700000000000000, 5000000 },
+		.expires_at_us = 1900000000000000,
+		.end_set = { "b00t", 1700000000000000, 5000000 },
 	};
 
+	memset(e.risk_sha256, 'a', DIGEST_HEX_LEN);
 	snprintf(e.tenant, sizeof(e.tenant), "%s", tenant);
 	snprintf(e.profile, sizeof(e.profile), "%s", profile);
 	return e;
@@ -124,28 +130,40 @@ static void collect(const struct exception *exception, void *user)
 	list->count++;
 }
 
+static const struct actor somebody = { 1001, "operator2" };
+
+/* Grant another one like it; returns its id. */
+static uint64_t grant(struct store *store, const struct exception *like)
+{
+	struct exception exception = *like;
+
+	assert_int_equal(store_grant(store, &exception), 0);
+	assert_int_equal(exception.version, 1);
+	return exception.id;
+}
+
 static void test_grant_and_end(void **state)
 {
-	struct exception a = example("acme", "skype");
+	struct exception a = example("acme", "skype"), twin = a;
 	struct exception b = example("acme", "ssh");
 	struct store *store = open_store();
 	struct list list = { 0 };
-	uint64_t id_a = 0, id_b = 0, id_again = 0, untouched = 7;
+	uint64_t id_a, id_b, id_again;
 
 	(void)state;
 	b.expires_at_us = 1700000000000001;
-	assert_int_equal(store_grant(store, &a, &id_a), 0);
-	assert_int_equal(store_grant(store, &b, &id_b), 0);
-	assert_int_equal(store_grant(store, &a, &untouched), -EEXIST);
-	assert_int_equal(untouched, 7);
+	id_a = grant(store, &a);
+	id_b = grant(store, &b);
+	assert_int_equal(store_grant(store, &twin), -EEXIST);
+	assert_memory_equal(&twin, &a, sizeof(a));
 	assert_false(store_damaged(store));
-	assert_int_equal(store_end(store, id_a, 0, "x", "y"), -EINVAL);
-	assert_int_equal(store_end(store, id_a, 1800000000000000, "operator2", "no longer needed"),
+	assert_int_equal(store_end(store, id_a, 0, &somebody, "y"), -EINVAL);
+	assert_int_equal(store_end(store, id_a, 1800000000000000, &somebody, "no longer needed"),
 			 0);
-	assert_int_equal(store_end(store, id_a, 1800000000000001, "x", "y"), -ENOENT);
-	assert_int_equal(store_end(store, 999, 1, "x", "y"), -ENOENT);
+	assert_int_equal(store_end(store, id_a, 1800000000000001, &somebody, "y"), -ENOENT);
+	assert_int_equal(store_end(store, 999, 1, &somebody, "y"), -ENOENT);
 	assert_string_equal(store_error(store), "exception 999 is not active");
-	assert_int_equal(store_grant(store, &a, &id_again), 0);
+	id_again = grant(store, &a);
 	assert_true(id_again > id_b);
 	store_close(store);
 
@@ -154,6 +172,8 @@ static void test_grant_and_end(void **state)
 	assert_int_equal(store_each_active(store, collect, &list), 0);
 	assert_int_equal(list.count, 2);
 	b.id = id_b;
+	b.version = 1;
+	b.ended_by.uid = -1;
 	assert_memory_equal(&list.items[0], &b, sizeof(b));
 	assert_int_equal(list.items[1].id, id_again);
 	list.count = 0;
@@ -161,14 +181,101 @@ static void test_grant_and_end(void **state)
 	assert_int_equal(list.count, 1);
 	assert_int_equal(list.items[0].id, id_a);
 	assert_int_equal(list.items[0].ended_at_us, 1800000000000000);
-	assert_string_equal(list.items[0].ended_by, "operator2");
+	assert_int_equal(list.items[0].version, 2);
+	assert_memory_equal(&list.items[0].ended_by, &somebody, sizeof(somebody));
 	assert_string_equal(list.items[0].end_reason, "no longer needed");
-	assert_int_equal(store_end(store, id_b, 1800000000000005, "x", "y"), 0);
+	assert_int_equal(store_end(store, id_b, 1800000000000005, &somebody, "y"), 0);
 	list.count = 0;
 	assert_int_equal(store_each_ended(store, 1, collect, &list), 0);
 	assert_int_equal(list.count, 1);
 	assert_int_equal(list.items[0].id, id_b);
 	store_close(store);
+}
+
+/* One active exception for a tenant, profile, scope and destinations. */
+static void test_scopes(void **state)
+{
+	struct exception whole = example("acme", "skype"), host = whole, list = whole, again;
+	struct store *store = open_store();
+
+	(void)state;
+	strcpy(host.scope, "198.18.1.5/32");
+	strcpy(list.destinations, "203.0.113.0/24");
+	grant(store, &whole);
+	grant(store, &host);
+	grant(store, &list);
+	again = host;
+	assert_int_equal(store_grant(store, &again), -EEXIST);
+	again = list;
+	assert_int_equal(store_grant(store, &again), -EEXIST);
+	strcpy(again.scope, host.scope);
+	grant(store, &again);
+	store_close(store);
+}
+
+static void test_change(void **state)
+{
+	struct exception e = example("acme", "skype"), changed, found;
+	struct store *store = open_store();
+
+	(void)state;
+	e.id = grant(store, &e);
+	assert_int_equal(store_find(store, 999, &found), -ENOENT);
+	assert_int_equal(store_find(store, e.id, &changed), 0);
+	strcpy(changed.reason, "more calls");
+	memset(changed.accepted_by, 0, sizeof(changed.accepted_by));
+	strcpy(changed.accepted_by, "another officer");
+	changed.expires_at_us = 1910000000000000;
+	changed.end_set.wall_us = 1800000000000000;
+	/* the version must be the next one */
+	assert_int_equal(store_change(store, &changed), -ESTALE);
+	changed.version = 3;
+	assert_int_equal(store_change(store, &changed), -ESTALE);
+	assert_string_equal(store_error(store),
+			    "exception 1 is not active or was changed meanwhile");
+	changed.version = 2;
+	assert_int_equal(store_change(store, &changed), 0);
+	assert_int_equal(store_change(store, &changed), -ESTALE);
+	store_close(store);
+
+	store = open_store();
+	assert_int_equal(store_find(store, e.id, &found), 0);
+	assert_memory_equal(&found, &changed, sizeof(found));
+	assert_int_equal(store_end(store, e.id, 1800000000000000, &somebody, "y"), 0);
+	changed.version = 4;
+	assert_int_equal(store_change(store, &changed), -ESTALE);
+	assert_int_equal(store_find(store, e.id, &found), 0);
+	assert_int_equal(found.version, 3);
+	assert_string_equal(found.reason, "more calls");
+	store_close(store);
+}
+
+/* Several in one transaction: all of them or none. */
+static void test_transaction(void **state)
+{
+	struct exception a = example("acme", "skype"), b = example("globex", "skype"), twin = b;
+	struct store *store = open_store(), *other = open_store();
+	struct list list = { 0 };
+
+	(void)state;
+	assert_int_equal(store_begin(store), 0);
+	assert_int_equal(store_grant(store, &a), 0);
+	assert_int_equal(store_each_active(other, collect, &list), 0);
+	assert_int_equal(list.count, 0);
+	store_rollback(store);
+	assert_int_equal(store_begin(store), 0);
+	assert_int_equal(store_grant(store, &b), 0);
+	assert_int_equal(store_end(store, b.id, 1800000000000000, &somebody, "y"), 0);
+	assert_int_equal(store_grant(store, &b), 0);
+	assert_int_equal(store_grant(store, &twin), -EEXIST);
+	assert_int_equal(store_commit(store), 0);
+	assert_int_equal(store_each_active(other, collect, &list), 0);
+	assert_int_equal(list.count, 1);
+	assert_string_equal(list.items[0].tenant, "globex");
+	/* what was rolled back left no lock */
+	grant(other, &a);
+	store_close(store);
+	store_close(other);
 }
 
 static void test_mode_of_the_files(void **state)
@@ -179,12 +286,11 @@ static void test_mode_of_the_files(void **state)
 	struct store *store = open_store();
 	char name[80];
 	struct stat st;
-	uint64_t id;
 	size_t i;
 
 	(void)state;
 	umask(mask);
-	assert_int_equal(store_grant(store, &e, &id), 0);
+	grant(store, &e);
 	for (i = 0; i < 3; i++) {
 		snprintf(name, sizeof(name), "%s%s", file, suffixes[i]);
 		assert_int_equal(stat(name, &st), 0);
@@ -203,26 +309,125 @@ static void test_record_cannot_be_rewritten(void **state)
 	static const char *const attempts[] = {
 		"DELETE FROM exception",
 		"UPDATE exception SET tenant = 'other' WHERE id = 1",
+		"UPDATE exception SET tenant = 'other', version = 2 WHERE id = 1",
+		"UPDATE exception SET scope = 'other', version = 2 WHERE id = 1",
+		"UPDATE exception SET granted_at_us = 5, version = 2 WHERE id = 1",
+		"UPDATE exception SET granted_by = 'x', version = 2 WHERE id = 1",
 		"UPDATE exception SET expires_at_us = 5 WHERE id = 1",
+		"UPDATE exception SET expires_at_us = 5, version = 3 WHERE id = 1",
+		"UPDATE exception SET version = 0 WHERE id = 1",
 		"UPDATE exception SET ended_at_us = 0 WHERE id = 2",
 		"UPDATE exception SET end_reason = 'other' WHERE id = 2",
 	};
 	struct exception a = example("acme", "skype"), b = example("acme", "ssh");
 	struct store *store = open_store();
 	sqlite3 *db = NULL;
-	uint64_t id;
 	size_t i;
 
 	(void)state;
-	assert_int_equal(store_grant(store, &a, &id), 0);
-	assert_int_equal(store_grant(store, &b, &id), 0);
-	assert_int_equal(store_end(store, id, 1, "x", "y"), 0);
+	grant(store, &a);
+	assert_int_equal(store_end(store, grant(store, &b), 1, &somebody, "y"), 0);
 	store_close(store);
 	assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
 	for (i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++)
 		assert_int_equal(sqlite3_exec(db, attempts[i], NULL, NULL, NULL),
 				 SQLITE_CONSTRAINT);
 	sqlite3_close(db);
+}
+
+/* A row without something that an exception must have cannot be, whoever writes it. */
+static void test_record_is_complete(void **state)
+{
+	static const size_t texts[] = { offsetof(struct exception, change_request),
+					offsetof(struct exception, accepted_by),
+					offsetof(struct exception, reason),
+					offsetof(struct exception, scope),
+					offsetof(struct exception, risk_sha256),
+					offsetof(struct exception, granted_by.name) };
+	const struct exception whole = example("acme", "skype");
+	struct store *store = open_store();
+	struct exception e;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		e = whole;
+		((char *)&e)[texts[i]] = '\0';
+		assert_int_equal(store_grant(store, &e), -EINVAL);
+	}
+	e = whole;
+	e.expires_at_us = 0;
+	assert_int_equal(store_grant(store, &e), -EINVAL);
+	e = whole;
+	e.expires_at_us = e.granted.wall_us;
+	assert_int_equal(store_grant(store, &e), -EINVAL);
+	e = whole;
+	e.risk_version = 0;
+	assert_int_equal(store_grant(store, &e), -EINVAL);
+	grant(store, &whole);
+	store_close(store);
+}
+
+/* As the first release left it. */
+static void make_version_1(void)
+{
+	sqlite3 *db = NULL;
+
+	assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
+	assert_int_equal(store_migrate(db, store_migrations, 1), SQLITE_OK);
+	sqlite3_close(db);
+	run_sql("INSERT INTO exception (tenant, profile, change_request, accepted_by, granted_by,"
+		" granted_at_us, expires_at_us) VALUES ('acme', 'skype', 'CR-1', 'ciso', 'op', 7, "
+		"9),"
+		" ('acme', 'ssh', 'CR-2', 'ciso', 'op', 8, 0);"
+		"INSERT INTO exception (tenant, profile, change_request, accepted_by, granted_by,"
+		" granted_at_us, ended_at_us, ended_by, end_reason)"
+		" VALUES ('globex', 'skype', 'CR-3', 'cso', 'op', 5, 6, 'op2', 'over')");
+}
+
+static void test_old_database(void **state)
+{
+	struct exception old = { .id = 1,
+				 .version = 1,
+				 .tenant = "acme",
+				 .profile = "skype",
+				 .scope = "tenant",
+				 .change_request = "CR-1",
+				 .accepted_by = "ciso",
+				 .granted_by = { -1, "op" },
+				 .granted.wall_us = 7,
+				 .expires_at_us = 9,
+				 .ended_by.uid = -1 };
+	struct list list = { 0 };
+	struct exception changed;
+	struct store *store;
+
+	(void)state;
+	make_version_1();
+	store = open_store();
+	assert_int_equal(store_each_active(store, collect, &list), 0);
+	assert_int_equal(list.count, 2);
+	assert_memory_equal(&list.items[0], &old, sizeof(old));
+	assert_int_equal(list.items[1].expires_at_us, 0);
+	/* it can be given an end, and ended */
+	changed = list.items[1];
+	changed.version = 2;
+	changed.expires_at_us = 1800000000000000;
+	assert_int_equal(store_change(store, &changed), 0);
+	assert_int_equal(store_end(store, 1, 10, &somebody, "y"), 0);
+	list.count = 0;
+	assert_int_equal(store_each_ended(store, 10, collect, &list), 0);
+	assert_int_equal(list.count, 2);
+	assert_string_equal(list.items[1].tenant, "globex");
+	assert_string_equal(list.items[1].end_reason, "over");
+	assert_int_equal(list.items[1].ended_by.uid, -1);
+	/* and what is new is as everywhere */
+	old = example("acme", "skype");
+	grant(store, &old);
+	old = example("late", "skype");
+	old.expires_at_us = 0;
+	assert_int_equal(store_grant(store, &old), -EINVAL);
+	store_close(store);
 }
 
 static void test_migrations(void **state)
@@ -296,7 +501,6 @@ static off_t file_size(void)
 static void fill(struct store *store, unsigned count)
 {
 	char tenant[32];
-	uint64_t id;
 	unsigned i;
 
 	for (i = 0; i < count; i++) {
@@ -304,7 +508,7 @@ static void fill(struct store *store, unsigned count)
 
 		snprintf(tenant, sizeof(tenant), "tenant-%u", i);
 		e = example(tenant, "skype");
-		assert_int_equal(store_grant(store, &e, &id), 0);
+		assert_int_equal(store_grant(store, &e), 0);
 	}
 }
 
@@ -334,13 +538,18 @@ static void test_damaged_file(void **state)
 	expect_open(-EUCLEAN, "damaged");
 }
 
+/* A row that somebody writes with sqlite3(1). */
+#define INSERT_ROW(tenant, change_request)                                                         \
+	"INSERT INTO exception (tenant, profile, change_request, accepted_by, reason,"             \
+	" risk_version, risk_sha256, granted_by, granted_at_us, expires_at_us) VALUES (" tenant    \
+	", 'skype', " change_request ", 'x', 'x', 1, printf('%.*c', 64, 'a'), 'x', 1, 2)"
+
 /* Damage that comes while it is open: reported, remembered, and the store is still an object. */
 static void test_damage_while_open(void **state)
 {
 	struct exception e = example("late", "skype");
 	struct store *store;
 	struct list list = { 0 };
-	uint64_t id;
 
 	(void)state;
 	store = open_store();
@@ -348,13 +557,12 @@ static void test_damage_while_open(void **state)
 	store_close(store);
 	store = open_store();
 	/* somebody else's commit: what SQLite has cached counts no more */
-	run_sql("INSERT INTO exception (tenant, profile, change_request, accepted_by, granted_by,"
-		" granted_at_us) VALUES ('other', 'skype', '', '', '', 1)");
+	run_sql(INSERT_ROW("'other'", "'CR-1'"));
 	overwrite(4096, (size_t)file_size() - 4096);
 	assert_int_equal(store_each_active(store, collect, &list), -EUCLEAN);
 	assert_true(store_damaged(store));
 	assert_non_null(strstr(store_error(store), "malformed"));
-	assert_int_equal(store_grant(store, &e, &id), -EUCLEAN);
+	assert_int_equal(store_grant(store, &e), -EUCLEAN);
 	store_close(store);
 }
 
@@ -362,14 +570,10 @@ static void test_damage_while_open(void **state)
 static void test_impossible_rows(void **state)
 {
 	static const char *const rows[] = {
-		"INSERT INTO exception (tenant, profile, change_request, accepted_by, granted_by,"
-		" granted_at_us) VALUES (printf('%.*c', 200, 'a'), 'p', '', '', '', 1)",
-		"INSERT INTO exception (tenant, profile, change_request, accepted_by, granted_by,"
-		" granted_at_us) VALUES ('a b', 'p', '', '', '', 1)",
-		"INSERT INTO exception (tenant, profile, change_request, accepted_by, granted_by,"
-		" granted_at_us) VALUES ('a', 'p', printf('%.*c', 300, 'a'), '', '', 1)",
-		"INSERT INTO exception (tenant, profile, change_request, accepted_by, granted_by,"
-		" granted_at_us) VALUES ('a' || char(0) || 'b', 'p', '', '', '', 1)",
+		INSERT_ROW("printf('%.*c', 200, 'a')", "'CR-1'"),
+		INSERT_ROW("'a b'", "'CR-1'"),
+		INSERT_ROW("'a'", "printf('%.*c', 300, 'a')"),
+		INSERT_ROW("'a' || char(0) || 'b'", "'CR-1'"),
 	};
 	size_t i;
 
@@ -439,7 +643,6 @@ static int fill_the_disk(void)
 	struct list list = { 0 };
 	unsigned granted = 0;
 	const char *error;
-	uint64_t id;
 	int r = 0;
 
 	if (mount_tmpfs("size=512k", 0) < 0)
@@ -448,7 +651,7 @@ static int fill_the_disk(void)
 		return 1;
 	for (; r == 0 && granted < 100000; granted += r == 0) {
 		snprintf(e.tenant, sizeof(e.tenant), "tenant-%u", granted);
-		r = store_grant(store, &e, &id);
+		r = store_grant(store, &e);
 	}
 	if (r != -ENOSPC || store_damaged(store) || !strstr(store_error(store), "full"))
 		return 2;
@@ -456,7 +659,7 @@ static int fill_the_disk(void)
 		return 3;
 	if (mount("tmpfs", dir, "tmpfs", MS_REMOUNT, "size=4m") < 0)
 		return 4;
-	if (store_grant(store, &e, &id) < 0)
+	if (store_grant(store, &e) < 0)
 		return 5;
 	list.count = 0;
 	if (store_each_active(store, collect, &list) < 0 || list.count != granted + 1)
@@ -510,7 +713,6 @@ static int limit_the_file(void)
 	const char *error;
 	struct list list = { 0 };
 	unsigned granted = 0;
-	uint64_t id;
 	int r = 0;
 
 	signal(SIGXFSZ, SIG_IGN);
@@ -518,7 +720,7 @@ static int limit_the_file(void)
 		return 1;
 	for (; r == 0 && granted < 10000; granted += r == 0) {
 		snprintf(e.tenant, sizeof(e.tenant), "tenant-%u", granted);
-		r = store_grant(store, &e, &id);
+		r = store_grant(store, &e);
 	}
 	if ((r != -EIO && r != -ENOSPC) || store_damaged(store))
 		return 2;
@@ -540,14 +742,14 @@ static void grant_for_ever(int out)
 	struct exception e = example("acme", "skype");
 	struct store *store = NULL;
 	const char *error;
-	uint64_t id, i;
+	uint64_t i;
 
 	if (store_open(file, &store, &error) < 0)
 		_exit(1);
 	for (i = 0;; i++) {
 		snprintf(e.tenant, sizeof(e.tenant), "%s-%u-%llu", "tenant", (unsigned)getpid(),
 			 (unsigned long long)i);
-		if (store_grant(store, &e, &id) < 0 || write(out, &id, sizeof(id)) != sizeof(id))
+		if (store_grant(store, &e) < 0 || write(out, &e.id, sizeof(e.id)) != sizeof(e.id))
 			_exit(1);
 	}
 }
@@ -603,8 +805,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_grant_and_end, clean),
+		cmocka_unit_test_teardown(test_scopes, clean),
+		cmocka_unit_test_teardown(test_change, clean),
+		cmocka_unit_test_teardown(test_transaction, clean),
 		cmocka_unit_test_teardown(test_mode_of_the_files, clean),
 		cmocka_unit_test_teardown(test_record_cannot_be_rewritten, clean),
+		cmocka_unit_test_teardown(test_record_is_complete, clean),
+		cmocka_unit_test_teardown(test_old_database, clean),
 		cmocka_unit_test_teardown(test_migrations, clean),
 		cmocka_unit_test_teardown(test_newer_and_foreign_files, clean),
 		cmocka_unit_test_teardown(test_damaged_file, clean),

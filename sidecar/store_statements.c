@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The statements' texts, and the way of a record into a row and back: both go by record_fields[]. */
+#include <stdio.h>
+#include <string.h>
+
+#include "store_internal.h"
+
+/* In braces: the names of all columns; their values, as ?1, ?2, ...; what a change sets. */
+static const char *const texts[STORE_STATEMENTS] = {
+	[STORE_BEGIN] = "BEGIN IMMEDIATE",
+	[STORE_COMMIT] = "COMMIT",
+	[STORE_ROLLBACK] = "ROLLBACK",
+	[STORE_ACTIVE] = "SELECT {columns} FROM exception WHERE ended_at_us = 0 ORDER BY id",
+	/* ?1: limit */
+	[STORE_ENDED] = "SELECT {columns} FROM exception WHERE ended_at_us <> 0"
+			" ORDER BY ended_at_us DESC, id DESC LIMIT ?1",
+	/* ?1: id */
+	[STORE_FIND] = "SELECT {columns} FROM exception WHERE id = ?1",
+	[STORE_GRANT] = "INSERT INTO exception ({columns}) VALUES ({values}) RETURNING {columns}",
+	[STORE_CHANGE] = "UPDATE exception SET {changes} WHERE id = ?1 AND version = ?2 - 1"
+			 " AND ended_at_us = 0 RETURNING {columns}",
+	/* ?1: id, ?2: when, ?3 and ?4: by whom, ?5: reason */
+	[STORE_END] = "UPDATE exception SET version = version + 1, ended_at_us = ?2, ended_by = ?3,"
+		      " ended_by_uid = ?4, end_reason = ?5 WHERE id = ?1 AND ended_at_us = 0"
+		      " RETURNING {columns}",
+};
+
+/* list: as in the braces. Returns the length. */
+static size_t append_list(char *buf, size_t size, const char *list)
+{
+	const char *comma = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < record_field_count && len < size; i++) {
+		const struct record_field *field = &record_fields[i];
+		char item[80];
+
+		if (*list == 'v')
+			snprintf(item, sizeof(item), "?%zu", i + 1);
+		else if (list[1] == 'h' && field->change == RECORD_CHANGED)
+			snprintf(item, sizeof(item), "%s = ?%zu", field->column, i + 1);
+		else if (list[1] == 'o')
+			snprintf(item, sizeof(item), "%s", field->column);
+		else
+			continue;
+		len += (size_t)snprintf(buf + len, size - len, "%s%s", comma, item);
+		comma = ", ";
+	}
+	return len < size ? len : size - 1;
+}
+
+void store_statement_text(enum store_statement which, char buf[STORE_SQL_MAX])
+{
+	const char *text = texts[which];
+	size_t len = 0;
+
+	while (*text && len < STORE_SQL_MAX - 1) {
+		if (*text != '{') {
+			buf[len++] = *text++;
+			continue;
+		}
+		len += append_list(buf + len, STORE_SQL_MAX - len, text + 1);
+		text = strchr(text, '}') + 1;
+	}
+	buf[len] = '\0';
+}
+
+int store_bind_record(sqlite3_stmt *statement, const struct exception *exception)
+{
+	const int last = sqlite3_bind_parameter_count(statement);
+	int code = SQLITE_OK;
+
+	for (int i = 0; i < last && code == SQLITE_OK; i++) {
+		const struct record_field *field = &record_fields[i];
+		const void *at = (const char *)exception + field->offset;
+
+		if (!sqlite3_bind_parameter_name(statement, i + 1))
+			continue; /* one that a change does not set */
+		if (field->kind == RECORD_TEXT)
+			code = sqlite3_bind_text(statement, i + 1, at, -1, SQLITE_TRANSIENT);
+		else
+			code = sqlite3_bind_int64(statement, i + 1, *(const int64_t *)at);
+	}
+	/* SQLite then chooses the id. */
+	if (code == SQLITE_OK && !exception->id)
+		code = sqlite3_bind_null(statement, 1);
+	return code;
+}
+
+/* A text that does not fit is refused: a shortened tenant's name could be another tenant's. */
+static bool read_text(sqlite3_stmt *row, int column, char *buf, size_t size)
+{
+	const char *text = (const char *)sqlite3_column_text(row, column);
+	size_t len = text ? (size_t)sqlite3_column_bytes(row, column) : 0;
+
+	if (!text || len >= size || strlen(text) != len)
+		return false;
+	memcpy(buf, text, len + 1);
+	return true;
+}
+
+bool store_read_record(sqlite3_stmt *row, struct exception *ret)
+{
+	*ret = (struct exception){ 0 };
+	for (size_t i = 0; i < record_field_count; i++) {
+		const struct record_field *field = &record_fields[i];
+		void *at = (char *)ret + field->offset;
+
+		if (field->kind != RECORD_TEXT)
+			*(int64_t *)at = sqlite3_column_int64(row, (int)i);
+		else if (!read_text(row, (int)i, at, field->size))
+			return false;
+	}
+	return tenant_name_valid(ret->tenant);
+}

@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <yajl/yajl_parse.h>
 
 #include "event.h"
 #include "event_fields.h"
+#include "rfc3339.h"
 
 #define DEPTH_MAX 8
 /* yajl takes lengths as size_t and hands numbers over as text. */
@@ -98,42 +98,11 @@ static int parse_spi(const char *s, uint32_t *ret_spi)
 	return 0;
 }
 
-static int digits(const char *s, int count)
-{
-	int value = 0;
-
-	while (count--)
-		value = value * 10 + (*s++ - '0');
-	return value;
-}
-
-/* Fixed columns, as json_time() writes them: sscanf would take signs and blanks. */
+/* As json_time() writes it, with six decimals always. */
 static int parse_time(const char *s, int64_t *ret_usec)
 {
-	static const char shape[] = "dddd-dd-ddTdd:dd:dd.ddddddZ";
-	struct tm tm = { 0 };
-	int usec;
-
-	for (size_t i = 0; i < sizeof(shape); i++) {
-		bool digit = s[i] >= '0' && s[i] <= '9';
-
-		if (shape[i] == 'd' ? !digit : s[i] != shape[i])
-			return -EINVAL;
-	}
-	tm.tm_year = digits(s, 4);
-	tm.tm_mon = digits(s + 5, 2);
-	tm.tm_mday = digits(s + 8, 2);
-	tm.tm_hour = digits(s + 11, 2);
-	tm.tm_min = digits(s + 14, 2);
-	tm.tm_sec = digits(s + 17, 2);
-	usec = digits(s + 20, 6);
-	if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
-	    tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
-		return -EINVAL;
-	tm.tm_year -= 1900;
-	tm.tm_mon--;
-	*ret_usec = (int64_t)timegm(&tm) * 1000000 + usec;
-	return 0;
+	return strlen(s) == sizeof("2026-01-31T12:00:00.000001Z") - 1 ? rfc3339_parse(s, ret_usec)
+								      : -EINVAL;
 }
 
 static int set_epoch(struct decoder *d, const char *epoch)

@@ -331,7 +331,7 @@ void actives_free(struct actives *actives)
 	if (!actives)
 		return;
 	while (actives->ids)
-		actives_remove(actives, actives->ids);
+		actives_remove(actives, actives->ids); /* NOLINT: uthash */
 	free(actives->heap);
 	free(actives);
 }

@@ -19,6 +19,9 @@ COMMANDS_HANDLER(commands_exceptions);
 COMMANDS_HANDLER(commands_grant);
 COMMANDS_HANDLER(commands_change);
 COMMANDS_HANDLER(commands_revoke);
+COMMANDS_HANDLER(commands_history); /* commands_audit.c */
+COMMANDS_HANDLER(commands_audit);
+COMMANDS_HANDLER(commands_audit_records);
 COMMANDS_HANDLER(commands_explain); /* explain.c */
 COMMANDS_HANDLER(commands_doctor);
 COMMANDS_HANDLER(commands_profiles);

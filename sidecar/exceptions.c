@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "active.h"
+#include "audit_tell.h"
 #include "clock.h"
 #include "log.h"
 #include "risk.h"
@@ -385,21 +386,39 @@ int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 	return r == 0 ? 0 : refuse_store(exceptions, r, error);
 }
 
-static int check_version(const struct active *active, uint64_t if_version,
-			 char error[EXCEPTIONS_ERROR_MAX])
+/* Whoever comes second hears what the first did. */
+static int check_version(const struct exceptions *exceptions, const struct active *active,
+			 uint64_t if_version, char error[EXCEPTIONS_ERROR_MAX])
 {
+	char since[EXCEPTIONS_ERROR_MAX / 2] = "";
+
 	if (!if_version || active->version == if_version)
 		return 0;
-	return refuse(error, -ESTALE, "exception %llu has version %llu by now, not %llu",
+	if (exceptions->store)
+		audit_tell_since(exceptions->store, active->id, if_version, since, sizeof(since));
+	return refuse(error, -ESTALE, "exception %llu has version %llu by now, not %llu%s%s",
 		      (unsigned long long)active->id, (unsigned long long)active->version,
-		      (unsigned long long)if_version);
+		      (unsigned long long)if_version, *since ? ": " : "", since);
+}
+
+/* It may have been ended by somebody else just now. */
+static int refuse_ended(const struct exceptions *exceptions, uint64_t id,
+			char error[EXCEPTIONS_ERROR_MAX])
+{
+	char since[EXCEPTIONS_ERROR_MAX / 2] = "";
+
+	if (exceptions->store)
+		audit_tell_since(exceptions->store, id, 1, since, sizeof(since));
+	return refuse(error, -ENOENT,
+		      "exception %llu is not active; steerctl exceptions lists those that are%s%s",
+		      (unsigned long long)id, *since ? "; " : "", since);
 }
 
 static int check_change(const struct exceptions *exceptions, const struct active *active,
 			const struct exceptions_change *change, char error[EXCEPTIONS_ERROR_MAX])
 {
 	const struct clock_reading now = clock_read();
-	int r = check_version(active, change->if_version, error);
+	int r = check_version(exceptions, active, change->if_version, error);
 
 	if (r == 0)
 		r = check_store(exceptions, error);
@@ -440,19 +459,17 @@ int exceptions_change(struct exceptions *exceptions, uint64_t id,
 	struct clock_reading now;
 	int r;
 
-	(void)actor;
 	if (!active)
-		return refuse(
-			error, -ENOENT,
-			"exception %llu is not active; steerctl exceptions lists those that are",
-			(unsigned long long)id);
+		return refuse_ended(exceptions, id, error);
 	r = check_change(exceptions, active, change, error);
 	if (r < 0)
 		return r;
 	r = note_store(exceptions, store_find(exceptions->store, id, ret), "read");
 	if (r == 0) {
 		apply_change(ret, change);
-		r = note_store(exceptions, store_change(exceptions->store, ret), "write");
+		r = note_store(exceptions,
+			       store_change(exceptions->store, ret, clock_wall_us(), actor),
+			       "write");
 	}
 	if (r < 0)
 		return refuse_store(exceptions, r, error);
@@ -484,20 +501,24 @@ static int check_revocation(const struct exceptions *exceptions,
 		meant = active;
 		count++;
 	}
+	if (!count && revocation->id && actives_find(exceptions->actives, revocation->id))
+		return refuse(error, -ENOENT,
+			      "exception %llu is another tenant's, or another profile's",
+			      (unsigned long long)revocation->id);
+	if (!count && revocation->id)
+		return refuse_ended(exceptions, revocation->id, error);
 	if (!count)
 		return refuse(
 			error, -ENOENT,
 			"the tenant has no active exception%s; steerctl exceptions lists them",
-			revocation->id        ? " with this id"
-			: revocation->profile ? " for this profile"
-					      : "");
+			revocation->profile ? " for this profile" : "");
 	if (count > 1 && revocation->if_version)
 		return refuse(
 			error, -EINVAL,
 			"if_version: the tenant has %u such exceptions, and each has a version "
 			"of its own; name one by its id",
 			count);
-	return check_version(meant, revocation->if_version, error);
+	return check_version(exceptions, meant, revocation->if_version, error);
 }
 
 int exceptions_revoke(struct exceptions *exceptions, const struct exceptions_revocation *revocation,
@@ -524,9 +545,10 @@ int exceptions_revoke(struct exceptions *exceptions, const struct exceptions_rev
 }
 
 /* Somebody else may have ended it. */
-static int write_ending(struct store *store, const struct ending *ending)
+static int write_ending(struct store *store, const struct ending *ending, enum queue queue)
 {
-	int r = store_end(store, ending->id, ending->at_us, &ending->by, ending->reason);
+	int r = store_end(store, ending->id, queue == EXPIRIES ? AUDIT_EXPIRE : AUDIT_REVOKE,
+			  ending->at_us, &ending->by, ending->reason);
 
 	return r == -ENOENT ? 0 : r;
 }
@@ -541,7 +563,7 @@ static int write_endings(const struct exceptions *exceptions, unsigned ret_count
 		const struct ending *ending = exceptions->endings[q];
 
 		for (ret_counts[q] = 0; r == 0 && ending && room; room--, ret_counts[q]++) {
-			r = write_ending(exceptions->store, ending);
+			r = write_ending(exceptions->store, ending, (enum queue)q);
 			ending = ending->hh.next;
 		}
 	}
@@ -608,6 +630,11 @@ int exceptions_each(struct exceptions *exceptions, bool all,
 	if (r == 0 && all)
 		r = store_each_ended(exceptions->store, EXCEPTIONS_ENDED_MAX, each, user);
 	return r;
+}
+
+struct store *exceptions_store(const struct exceptions *exceptions)
+{
+	return exceptions->store;
 }
 
 unsigned exceptions_count(const struct exceptions *exceptions)

@@ -108,6 +108,9 @@ void exceptions_expire(struct exceptions *exceptions,
 int exceptions_each(struct exceptions *exceptions, bool all,
 		    void (*each)(const struct exception *, void *), void *user);
 
+/* For reading the audit log; NULL: there is none, as exceptions_store_error() says. */
+struct store *exceptions_store(const struct exceptions *exceptions);
+
 unsigned exceptions_count(const struct exceptions *exceptions);
 /* NULL when the store is in order. */
 const char *exceptions_store_error(const struct exceptions *exceptions);

@@ -63,11 +63,15 @@ enum record_kind {
 /* Who may set a field after the grant. */
 enum record_change { RECORD_FIXED, RECORD_CHANGED, RECORD_ENDED };
 
+/* Is it for a person, or to compute with? */
+enum record_reader { RECORD_TOLD, RECORD_INNER };
+
 struct record_field {
 	const char *name;   /* in JSON */
 	const char *column; /* on disk */
 	enum record_kind kind;
 	enum record_change change;
+	enum record_reader reader;
 	size_t offset; /* in struct exception */
 	size_t size;   /* of a text */
 };
@@ -87,6 +91,21 @@ void record_write(struct json_writer *w, const struct exception *exception);
  * does. NUL-terminated; returns its length.
  */
 size_t record_json(const struct exception *exception, char buf[RECORD_JSON_MAX]);
+
+/*
+ * Read such a JSON back; -EINVAL: a member is missing, or is not what it should be. Others are left out.
+ */
+int record_read(const char *json, struct exception *ret);
+
+/* What can be said of one record beside another of the same exception, with its NUL. */
+#define RECORD_DIFFERENCE_MAX 4096
+
+/*
+ * What differs, for a person: `expires_at 2026-01-31T12:00:00Z -> never, reason "a" -> "b"`. The version
+ * and what only the clocks say is left out. "" if nothing differs; cut off with "..." if it is long.
+ */
+void record_difference(const struct exception *before, const struct exception *after,
+		       char buf[RECORD_DIFFERENCE_MAX]);
 
 /*
  * May an exception have this scope and these destinations? The one place that decides it. 0, or

@@ -11,6 +11,7 @@
 #include "json_writer.h"
 #include "risk.h"
 #include "settings.h"
+#include "steerctl_audit.h"
 #include "steerctl_client.h"
 #include "steerctl_doctor.h"
 #include "steerctl_render.h"
@@ -67,6 +68,7 @@ struct line {
 
 static int run_watch(const struct line *line);
 static int run_doctor(const struct line *line);
+static int run_audit(const struct line *line);
 
 static const struct command commands[] = {
 	{ .name = "status", .render = render_status,
@@ -116,6 +118,15 @@ static const struct command commands[] = {
 		    "only if nobody has changed it since it had this version" },
 	  },
 	  .help = "End a tenant's exceptions, from the next packet on" },
+	{ .name = "history", .subject = "TENANT", .subject_optional = true,
+	  .subject_member = "tenant", .render = render_history,
+	  .options = { { "--limit", NUMBER, OPTIONAL, "limit", "N", "at most so many, 50" },
+		       { "--before", NUMBER, OPTIONAL, "before", "SEQ", "those before this one" } },
+	  .help = "What was done to exceptions, by whom, the newest last" },
+	{ .name = "audit", .subject = "verify", .run = run_audit,
+	  .options = { { "--expect", TEXT, OPTIONAL, "expect", "HASH",
+			 "the log must hold the entry with this hash, noted before" } },
+	  .help = "Is the audit log whole: was nothing changed, removed or put between" },
 	{ .name = "explain", .subject = "TENANT|ADDRESS", .subject_member = "subject",
 	  .render = render_explain,
 	  .options = {
@@ -433,6 +444,32 @@ static int run_watch(const struct line *line)
 		return STEERCTL_FAILED;
 	}
 	return STEERCTL_OK;
+}
+
+static bool is_hash(const char *text)
+{
+	return strlen(text) == DIGEST_HEX_LEN && strspn(text, "0123456789abcdef") == DIGEST_HEX_LEN;
+}
+
+static int run_audit(const struct line *line)
+{
+	const struct audit_options options = {
+		.socket_path = line->socket_path,
+		.expect = line->values[0],
+		.json = line->json,
+		.out = line->out,
+	};
+	char error[CLIENT_ERROR_MAX] = "the audit log cannot be read";
+	int r;
+
+	if (strcmp(line->subject, "verify") != 0)
+		return usage(line, "audit: expected verify, not ", line->subject);
+	if (options.expect && !is_hash(options.expect))
+		return usage(line, "--expect", ": expected 64 digits of lower-case hex");
+	r = audit_verify(&options, error);
+	if (r < 0 && r != -EBADMSG)
+		fail(line, error);
+	return r == 0 ? STEERCTL_OK : STEERCTL_FAILED;
 }
 
 static int run_doctor(const struct line *line)

@@ -326,6 +326,50 @@ int render_revoke(FILE *out, yajl_val answer)
 	return 0;
 }
 
+static void format_entry_time(yajl_val row, char buf[TEXT_MAX])
+{
+	format_time(text_member(row, "time"), buf);
+}
+
+static void format_entry_profile(yajl_val row, char buf[TEXT_MAX])
+{
+	text_of(text_member(text_member(row, "record"), "profile"), buf);
+}
+
+/* Of a grant: what was granted; of anything else: what is otherwise now. */
+static void format_what(yajl_val row, char buf[TEXT_MAX])
+{
+	yajl_val record = text_member(row, "record");
+	char expires[TEXT_MAX], accepted[TEXT_MAX], request[TEXT_MAX], reason[TEXT_MAX];
+
+	if (text_string(row, "changes")) {
+		text_of(text_member(row, "changes"), buf);
+		return;
+	}
+	format_expires(record, expires);
+	text_of(text_member(record, "accepted_by"), accepted);
+	text_of(text_member(record, "change_request"), request);
+	text_of(text_member(record, "reason"), reason);
+	snprintf(buf, TEXT_MAX, "until %.32s, risk accepted by %.256s, %.256s: %.256s", expires,
+		 accepted, request, reason);
+}
+
+int render_history(FILE *out, yajl_val answer)
+{
+	static const struct column columns[] = {
+		{ "SEQ", "seq", SCOLS_FL_RIGHT, NULL },
+		{ "TIME", NULL, 0, format_entry_time },
+		{ "ACTOR", "actor", 0, NULL },
+		{ "ACTION", "action", 0, NULL },
+		{ "ID", "exception_id", SCOLS_FL_RIGHT, NULL },
+		{ "TENANT", "tenant", 0, NULL },
+		{ "PROFILE", NULL, 0, format_entry_profile },
+		{ "WHAT", NULL, 0, format_what },
+	};
+
+	return print_table(out, text_member(answer, "history"), columns, COUNT(columns));
+}
+
 int render_explain(FILE *out, yajl_val answer)
 {
 	yajl_val explain = text_member(answer, "explain");

@@ -17,6 +17,7 @@ int render_risk(FILE *out, yajl_val answer);
 int render_grant(FILE *out, yajl_val answer);
 int render_change(FILE *out, yajl_val answer);
 int render_revoke(FILE *out, yajl_val answer);
+int render_history(FILE *out, yajl_val answer);
 int render_explain(FILE *out, yajl_val answer);
 int render_doctor(FILE *out, yajl_val answer);
 int render_resync(FILE *out, yajl_val answer);

@@ -105,7 +105,8 @@ static int set_up(struct store *store)
 {
 	int code = sqlite3_exec(store->db,
 				"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-				"PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
+				"PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
+				"PRAGMA foreign_keys = ON;",
 				NULL, NULL, NULL);
 
 	if (code == SQLITE_OK)
@@ -222,7 +223,7 @@ static int note_missing(struct store *store, uint64_t id, int r, const char *wha
 	return r;
 }
 
-static void finish(sqlite3_stmt *statement)
+void store_finish(sqlite3_stmt *statement)
 {
 	sqlite3_reset(statement);
 	sqlite3_clear_bindings(statement);
@@ -242,7 +243,7 @@ static int each_row(struct store *store, sqlite3_stmt *statement,
 		else
 			each(&exception, user);
 	}
-	finish(statement);
+	store_finish(statement);
 	return r;
 }
 
@@ -272,7 +273,7 @@ int store_find(struct store *store, uint64_t id, struct exception *ret)
 		r = store_note(store, "read an exception", code);
 	else if (!store_read_record(statement, ret))
 		r = store_note_damage(store, "an exception has impossible values");
-	finish(statement);
+	store_finish(statement);
 	return r;
 }
 
@@ -362,6 +363,19 @@ static int step_change(struct store *store, sqlite3_stmt *statement, const char 
 	return r;
 }
 
+/* What was done goes to the log; r is what came of doing it. */
+static int log_action(struct store *store, int r, enum audit_action action, int64_t at_us,
+		      const struct actor *by, const struct exception *record)
+{
+	int code;
+
+	if (r != 0)
+		return r;
+	code = store_audit_append(store->statements[STORE_AUDIT_HEAD],
+				  store->statements[STORE_AUDIT_ADD], action, at_us, by, record);
+	return code == SQLITE_OK ? 0 : store_note(store, "write the audit log", code);
+}
+
 static int grant(struct store *store, struct exception *exception)
 {
 	sqlite3_stmt *statement = store->statements[STORE_GRANT];
@@ -373,7 +387,7 @@ static int grant(struct store *store, struct exception *exception)
 	code = store_bind_record(statement, exception);
 	r = code == SQLITE_OK ? step_change(store, statement, "record the exception", exception)
 			      : store_note(store, "record the exception", code);
-	finish(statement);
+	store_finish(statement);
 	return r;
 }
 
@@ -384,38 +398,44 @@ int store_grant(struct store *store, struct exception *exception)
 
 	if (r < 0)
 		return r;
-	r = leave(store, grant(store, &granted));
+	r = grant(store, &granted);
+	r = log_action(store, r, AUDIT_GRANT, granted.granted.wall_us, &granted.granted_by,
+		       &granted);
+	r = leave(store, r);
 	if (r == 0)
 		*exception = granted;
 	return r;
 }
 
-static int change(struct store *store, const struct exception *changed)
+static int change(struct store *store, const struct exception *changed, struct exception *ret)
 {
 	sqlite3_stmt *statement = store->statements[STORE_CHANGE];
 	int code = store_bind_record(statement, changed), r;
-	struct exception now;
 
-	r = code == SQLITE_OK ? step_change(store, statement, "record the change", &now)
+	r = code == SQLITE_OK ? step_change(store, statement, "record the change", ret)
 			      : store_note(store, "record the change", code);
-	finish(statement);
+	store_finish(statement);
 	return r == 1 ? note_missing(store, changed->id, -ESTALE,
 				     "is not active or was changed meanwhile")
 		      : r;
 }
 
-int store_change(struct store *store, const struct exception *changed)
+int store_change(struct store *store, const struct exception *changed, int64_t at_us,
+		 const struct actor *by)
 {
+	struct exception now;
 	int r = enter(store);
 
-	return r < 0 ? r : leave(store, change(store, changed));
+	if (r < 0)
+		return r;
+	r = change(store, changed, &now);
+	return leave(store, log_action(store, r, AUDIT_CHANGE, at_us, by, &now));
 }
 
 static int end(struct store *store, uint64_t id, int64_t at_us, const struct actor *by,
-	       const char *reason)
+	       const char *reason, struct exception *ret)
 {
 	sqlite3_stmt *statement = store->statements[STORE_END];
-	struct exception now;
 	int code, r;
 
 	code = sqlite3_bind_int64(statement, 1, (sqlite3_int64)id);
@@ -427,19 +447,23 @@ static int end(struct store *store, uint64_t id, int64_t at_us, const struct act
 		code = sqlite3_bind_int64(statement, 4, by->uid);
 	if (code == SQLITE_OK)
 		code = sqlite3_bind_text(statement, 5, reason, -1, SQLITE_TRANSIENT);
-	r = code == SQLITE_OK ? step_change(store, statement, "record the end", &now)
+	r = code == SQLITE_OK ? step_change(store, statement, "record the end", ret)
 			      : store_note(store, "record the end", code);
-	finish(statement);
+	store_finish(statement);
 	return r == 1 ? note_missing(store, id, -ENOENT, "is not active") : r;
 }
 
-int store_end(struct store *store, uint64_t id, int64_t at_us, const struct actor *by,
-	      const char *reason)
+int store_end(struct store *store, uint64_t id, enum audit_action action, int64_t at_us,
+	      const struct actor *by, const char *reason)
 {
+	struct exception now;
 	int r;
 
 	if (at_us <= 0)
 		return -EINVAL;
 	r = enter(store);
-	return r < 0 ? r : leave(store, end(store, id, at_us, by, reason));
+	if (r < 0)
+		return r;
+	r = end(store, id, at_us, by, reason, &now);
+	return leave(store, log_action(store, r, action, at_us, by, &now));
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The exceptions on disk: SQLite, WAL, synchronous=FULL. A row is never deleted, and once it has
- * ended never changed; before that each change raises its version. One thread.
+ * The exceptions on disk, and the audit log: SQLite, WAL, synchronous=FULL. A row is never deleted,
+ * and once it has ended never changed; before that each change raises its version. Whatever is done
+ * is written to the log in the same transaction. One thread.
  *
  * What changes something is durable on return, each call in a transaction of its own; or all of
  * those between store_begin() and store_commit() in one.
@@ -15,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "audit.h"
 #include "record.h"
 
 struct store;
@@ -62,10 +64,36 @@ int store_grant(struct store *store, struct exception *exception);
  * Change one: changed is the whole record as it shall be, its version one more than that on disk.
  * -ESTALE if there is no active exception with that id and the version before it.
  */
-int store_change(struct store *store, const struct exception *changed);
+int store_change(struct store *store, const struct exception *changed, int64_t at_us,
+		 const struct actor *by);
 
-/* End one. -ENOENT if it is not active. */
-int store_end(struct store *store, uint64_t id, int64_t at_us, const struct actor *by,
-	      const char *reason);
+/* End one: AUDIT_REVOKE, AUDIT_EXPIRE. -ENOENT if it is not active. */
+int store_end(struct store *store, uint64_t id, enum audit_action action, int64_t at_us,
+	      const struct actor *by, const char *reason);
+
+/*
+ * The audit log. What is handed to a callback lasts for the call. -EUCLEAN: an entry has values that
+ * no release could have written.
+ */
+typedef void (*store_each_entry)(void *user, const struct audit_entry *entry);
+
+/* The entries after one (0: from the first on), in their order, at most limit. */
+int store_each_after(struct store *store, uint64_t after, unsigned limit, store_each_entry each,
+		     void *user);
+
+/* The latest entries before one (UINT64_MAX: of all), of a tenant or all (NULL), at most limit; in their
+ * order, so the newest is the last. */
+int store_each_latest(struct store *store, const char *tenant, uint64_t before, unsigned limit,
+		      store_each_entry each, void *user);
+
+/* The entry that made a version of an exception, UINT64_MAX: the last one; -ENOENT. */
+int store_find_entry(struct store *store, uint64_t exception_id, uint64_t version,
+		     store_each_entry each, void *user);
+
+/* The number and hash of the last entry; 0 and audit_start if there is none. */
+int store_audit_head(struct store *store, uint64_t *ret_seq, char ret_hash[DIGEST_HEX_LEN + 1]);
+
+/* The greatest id that an exception has, or that the log names. */
+int store_last_id(struct store *store, uint64_t *ret_id);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Inside the store: store.c, store_statements.c. */
+/* Inside the store: store.c, store_audit.c, store_schema.c, store_statements.c. */
 #ifndef TENANT_STEER_STORE_INTERNAL_H
 #define TENANT_STEER_STORE_INTERNAL_H
 
@@ -16,12 +16,21 @@ enum store_statement {
 	STORE_BEGIN,
 	STORE_COMMIT,
 	STORE_ROLLBACK,
+	STORE_ALL,
 	STORE_ACTIVE,
 	STORE_ENDED,
 	STORE_FIND,
 	STORE_GRANT,
 	STORE_CHANGE,
 	STORE_END,
+	STORE_AUDIT_ADD,
+	STORE_AUDIT_HEAD,
+	STORE_AUDIT_AFTER,
+	STORE_AUDIT_LATEST,
+	STORE_AUDIT_OF_TENANT,
+	STORE_AUDIT_VERSION,
+	STORE_AUDIT_LAST,
+	STORE_LAST_ID,
 	STORE_STATEMENTS
 };
 
@@ -43,6 +52,22 @@ void store_statement_text(enum store_statement which, char buf[STORE_SQL_MAX]);
 int store_bind_record(sqlite3_stmt *statement, const struct exception *exception);
 /* Read the record that a row begins with. false: no grant or change could have written it. */
 bool store_read_record(sqlite3_stmt *row, struct exception *ret);
+
+/*
+ * Write what was done to the log, inside of the transaction that does it: record is the exception as it
+ * is now. An SQLite code. head and add are the statements.
+ */
+int store_audit_append(sqlite3_stmt *head, sqlite3_stmt *add, enum audit_action action,
+		       int64_t at_us, const struct actor *by, const struct exception *record);
+
+/* An entry for each exception that is there before the log; an SQLite code. */
+int store_audit_import(sqlite3 *db);
+
+/* Read a text of a row; false: it does not fit, or has a NUL within. */
+bool store_read_text(sqlite3_stmt *row, int column, char *buf, size_t size);
+
+/* Reset, and forget the values. */
+void store_finish(sqlite3_stmt *statement);
 
 /* Keep the sentence about what just failed and turn SQLite's code into an errno. */
 int store_note(struct store *store, const char *doing, int code);

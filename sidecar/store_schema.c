@@ -3,15 +3,20 @@
 
 #include <stddef.h>
 
+#include "store_internal.h"
+
 /*
  * AUTOINCREMENT: an id is never given twice, since other records may name it. The partial unique
  * index holds "one active exception for a tenant, profile, scope and destinations" whatever a caller
  * does; the triggers hold that a row is complete when it comes, that its owner and its grant stay as
  * they were, that each change has a version of its own, and that a row is ended once.
  *
+ * Nor can anything be taken out of the audit log, changed in it, or put between, but behind SQLite's
+ * back: then the hashes tell (audit.h).
+ *
  * Rows from before version 2 lack what was not recorded then: a reason, the risk's text, an end.
  */
-const char *const store_migrations[] = {
+static const char *const version_1 =
 	"PRAGMA application_id = 0x74737472;" /* "tstr": file(1) and store_migrate() know it by that
 					       */
 	"CREATE TABLE exception ("
@@ -35,8 +40,9 @@ const char *const store_migrations[] = {
 	"CREATE TRIGGER exception_written_once BEFORE UPDATE OF id, tenant, profile, "
 	"change_request,"
 	" accepted_by, granted_by, granted_at_us, expires_at_us ON exception"
-	" BEGIN SELECT RAISE(ABORT, 'a granted exception is never changed'); END;",
+	" BEGIN SELECT RAISE(ABORT, 'a granted exception is never changed'); END;";
 
+static const char *const version_2 =
 	"ALTER TABLE exception ADD COLUMN version INTEGER NOT NULL DEFAULT 1;"
 	"ALTER TABLE exception ADD COLUMN scope TEXT NOT NULL DEFAULT 'tenant' CHECK (scope <> '');"
 	"ALTER TABLE exception ADD COLUMN destinations TEXT NOT NULL DEFAULT '';"
@@ -66,7 +72,34 @@ const char *const store_migrations[] = {
 	"END;"
 	"CREATE TRIGGER exception_versions BEFORE UPDATE ON exception"
 	" WHEN NEW.version <> OLD.version + 1"
-	" BEGIN SELECT RAISE(ABORT, 'a change of an exception raises its version by one'); END;",
+	" BEGIN SELECT RAISE(ABORT, 'a change of an exception raises its version by one'); END;"
+
+	"CREATE TABLE audit_action (action TEXT PRIMARY KEY) WITHOUT ROWID;"
+	"INSERT INTO audit_action VALUES ('import'), ('grant'), ('change'), ('revoke'), ('expire');"
+	"CREATE TABLE audit ("
+	" seq INTEGER PRIMARY KEY,"
+	" time_us INTEGER NOT NULL,"
+	" actor_uid INTEGER NOT NULL,"
+	" actor TEXT NOT NULL,"
+	" action TEXT NOT NULL REFERENCES audit_action (action),"
+	" exception_id INTEGER NOT NULL,"
+	" tenant TEXT NOT NULL,"
+	" record TEXT NOT NULL,"
+	" previous TEXT NOT NULL,"
+	" hash TEXT NOT NULL);"
+	"CREATE INDEX audit_tenant ON audit (tenant, seq);"
+	"CREATE INDEX audit_exception ON audit (exception_id, seq);"
+	"CREATE TRIGGER audit_appended BEFORE INSERT ON audit"
+	" WHEN NEW.seq <> coalesce((SELECT max(seq) FROM audit), 0) + 1"
+	" BEGIN SELECT RAISE(ABORT, 'the audit log is only appended to'); END;"
+	"CREATE TRIGGER audit_kept BEFORE DELETE ON audit"
+	" BEGIN SELECT RAISE(ABORT, 'nothing is deleted from the audit log'); END;"
+	"CREATE TRIGGER audit_written_once BEFORE UPDATE ON audit"
+	" BEGIN SELECT RAISE(ABORT, 'nothing in the audit log is changed'); END;";
+
+const struct store_migration store_migrations[] = {
+	{ version_1, NULL },
+	{ version_2, store_audit_import },
 };
 const int store_migrations_count = sizeof(store_migrations) / sizeof(store_migrations[0]);
 
@@ -95,7 +128,14 @@ static int write_version(sqlite3 *db, int version)
 	return r;
 }
 
-int store_migrate(sqlite3 *db, const char *const *migrations, int count)
+static int run_migration(sqlite3 *db, const struct store_migration *migration)
+{
+	int r = sqlite3_exec(db, migration->sql, NULL, NULL, NULL);
+
+	return r == SQLITE_OK && migration->run ? migration->run(db) : r;
+}
+
+int store_migrate(sqlite3 *db, const struct store_migration *migrations, int count)
 {
 	int version = 0, objects = 0, application = 0, r;
 
@@ -116,7 +156,7 @@ int store_migrate(sqlite3 *db, const char *const *migrations, int count)
 	if (r != SQLITE_OK)
 		return r;
 	for (; r == SQLITE_OK && version < count; version++)
-		r = sqlite3_exec(db, migrations[version], NULL, NULL, NULL);
+		r = run_migration(db, &migrations[version]);
 	if (r == SQLITE_OK)
 		r = write_version(db, count);
 	if (r == SQLITE_OK)

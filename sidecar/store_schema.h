@@ -11,8 +11,14 @@
 /* PRAGMA application_id of every file that is ours: "tstr". */
 #define STORE_APPLICATION_ID 0x74737472
 
+/* Statements, and then, if not NULL, what needs more than them; an SQLite code. */
+struct store_migration {
+	const char *sql;
+	int (*run)(sqlite3 *db);
+};
+
 /* Row n takes a database from version n to n + 1. */
-extern const char *const store_migrations[];
+extern const struct store_migration store_migrations[];
 extern const int store_migrations_count;
 
 /*
@@ -20,6 +26,6 @@ extern const int store_migrations_count;
  * failing statement's code; SQLITE_SCHEMA when the file has seen more than count (a newer
  * release's file), SQLITE_MISMATCH when it is another program's: both are left alone.
  */
-int store_migrate(sqlite3 *db, const char *const *migrations, int count);
+int store_migrate(sqlite3 *db, const struct store_migration *migrations, int count);
 
 #endif

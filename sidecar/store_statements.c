@@ -5,11 +5,14 @@
 
 #include "store_internal.h"
 
+#define ENTRY "seq, time_us, actor_uid, actor, action, exception_id, tenant, record, previous, hash"
+
 /* In braces: the names of all columns; their values, as ?1, ?2, ...; what a change sets. */
 static const char *const texts[STORE_STATEMENTS] = {
 	[STORE_BEGIN] = "BEGIN IMMEDIATE",
 	[STORE_COMMIT] = "COMMIT",
 	[STORE_ROLLBACK] = "ROLLBACK",
+	[STORE_ALL] = "SELECT {columns} FROM exception ORDER BY id",
 	[STORE_ACTIVE] = "SELECT {columns} FROM exception WHERE ended_at_us = 0 ORDER BY id",
 	/* ?1: limit */
 	[STORE_ENDED] = "SELECT {columns} FROM exception WHERE ended_at_us <> 0"
@@ -23,6 +26,24 @@ static const char *const texts[STORE_STATEMENTS] = {
 	[STORE_END] = "UPDATE exception SET version = version + 1, ended_at_us = ?2, ended_by = ?3,"
 		      " ended_by_uid = ?4, end_reason = ?5 WHERE id = ?1 AND ended_at_us = 0"
 		      " RETURNING {columns}",
+	[STORE_AUDIT_ADD] = "INSERT INTO audit (" ENTRY ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+			    " ?9, ?10)",
+	[STORE_AUDIT_HEAD] = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1",
+	/* ?1: after, ?2: limit */
+	[STORE_AUDIT_AFTER] = "SELECT " ENTRY " FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+	/* ?1: before, ?2: limit */
+	[STORE_AUDIT_LATEST] = "SELECT * FROM (SELECT " ENTRY " FROM audit WHERE seq < ?1"
+			       " ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
+	/* and ?3: tenant */
+	[STORE_AUDIT_OF_TENANT] = "SELECT * FROM (SELECT " ENTRY " FROM audit WHERE tenant = ?3"
+				  " AND seq < ?1 ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
+	/* ?1: exception, ?2: version: each entry of an exception is the next one */
+	[STORE_AUDIT_VERSION] = "SELECT " ENTRY " FROM audit WHERE exception_id = ?1"
+				" ORDER BY seq LIMIT 1 OFFSET ?2 - 1",
+	[STORE_AUDIT_LAST] = "SELECT " ENTRY " FROM audit WHERE exception_id = ?1"
+			     " ORDER BY seq DESC LIMIT 1",
+	[STORE_LAST_ID] = "SELECT max(coalesce((SELECT max(id) FROM exception), 0),"
+			  " coalesce((SELECT max(exception_id) FROM audit), 0))",
 };
 
 /* list: as in the braces. Returns the length. */
@@ -87,8 +108,8 @@ int store_bind_record(sqlite3_stmt *statement, const struct exception *exception
 	return code;
 }
 
-/* A text that does not fit is refused: a shortened tenant's name could be another tenant's. */
-static bool read_text(sqlite3_stmt *row, int column, char *buf, size_t size)
+/* It is not cut: a shortened tenant's name could be another tenant's. */
+bool store_read_text(sqlite3_stmt *row, int column, char *buf, size_t size)
 {
 	const char *text = (const char *)sqlite3_column_text(row, column);
 	size_t len = text ? (size_t)sqlite3_column_bytes(row, column) : 0;
@@ -108,7 +129,7 @@ bool store_read_record(sqlite3_stmt *row, struct exception *ret)
 
 		if (field->kind != RECORD_TEXT)
 			*(int64_t *)at = sqlite3_column_int64(row, (int)i);
-		else if (!read_text(row, (int)i, at, field->size))
+		else if (!store_read_text(row, (int)i, at, field->size))
 			return false;
 	}
 	return tenant_name_valid(ret->tenant);

@@ -265,23 +265,6 @@ static void test_longest_lifetime(void **state)
 	assert_int_equal(expired, 1);
 }
 
-/* Two operators at once: the second is told, and nothing of the first's is lost. */
-static void test_compare_and_set(void **state)
-{
-	const uint64_t id = grant("acme", "skype", 30);
-	struct exceptions_change mine = { .reason = "mine", .if_version = 1 },
-				 theirs = { .reason = "theirs", .if_version = 1 };
-	struct exception e;
-
-	(void)state;
-	assert_int_equal(change(id, &mine, &e), 0);
-	assert_int_equal(change(id, &theirs, &e), -ESTALE);
-	expect_error("exception 1 has version 2 by now, not 1");
-	theirs.if_version = 2;
-	assert_int_equal(change(id, &theirs, &e), 0);
-	assert_string_equal(e.reason, "theirs");
-}
-
 /* Ends */
 
 static void count_revoked(void *user, const struct revoked *revoked)
@@ -319,7 +302,10 @@ static void test_revoke(void **state)
 	revocation.profile = NULL;
 	revocation.id = 3; /* somebody else's */
 	assert_int_equal(take_back(&revocation, &ids), -ENOENT);
-	expect_error("with this id");
+	expect_error("exception 3 is another tenant's");
+	revocation.id = 99;
+	assert_int_equal(take_back(&revocation, &ids), -ENOENT);
+	expect_error("exception 99 is not active");
 	revocation.id = 0;
 	revocation.if_version = 1;
 	assert_int_equal(take_back(&revocation, &ids), -EINVAL);
@@ -345,6 +331,41 @@ static void test_revoke(void **state)
 	assert_string_equal(last.end_reason, "over");
 	assert_string_equal(last.ended_by.name, "second");
 	assert_int_equal(last.ended_by.uid, 1001);
+}
+
+/* Two operators at once: the second is told, and nothing of the first's is lost. */
+static void test_compare_and_set(void **state)
+{
+	const uint64_t id = grant("acme", "skype", 30);
+	struct exceptions_change mine = { .reason = "mine", .if_version = 1 },
+				 theirs = { .reason = "theirs", .if_version = 1 };
+	struct exceptions_revocation revocation = { .tenant = "acme", .reason = "over" };
+	struct exception e;
+	unsigned ids;
+
+	(void)state;
+	assert_int_equal(change(id, &mine, &e), 0);
+	assert_int_equal(change(id, &theirs, &e), -ESTALE);
+	expect_error("exception 1 has version 2 by now, not 1: change by second at "
+		     "2023-11-14T22:13:20Z: reason \"calls\" -> \"mine\"");
+	theirs.if_version = 2;
+	assert_int_equal(change(id, &theirs, &e), 0);
+	assert_string_equal(e.reason, "theirs");
+	/* two changes: who made the last one, and all that differs */
+	mine.change_request = "CR-2";
+	mine.if_version = 1;
+	assert_int_equal(change(id, &mine, &e), -ESTALE);
+	expect_error("version 3 by now, not 1: change by second");
+	expect_error("reason \"calls\" -> \"theirs\"");
+	/* or it was ended */
+	revocation.if_version = 3;
+	assert_int_equal(take_back(&revocation, &ids), 1);
+	assert_int_equal(exceptions_settle(exceptions), 0);
+	mine.if_version = 3;
+	assert_int_equal(change(id, &mine, &e), -ENOENT);
+	expect_error("exception 1 is not active; steerctl exceptions lists those that are; "
+		     "revoke by second at ");
+	expect_error("end_reason null -> \"over\"");
 }
 
 /* As many as end at once go to disk in a few transactions, a revocation in the first. */

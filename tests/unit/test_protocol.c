@@ -12,6 +12,7 @@
 
 #include "event.h"
 #include "json_writer.h"
+#include "rfc3339.h"
 #include "snapshot.h"
 
 #define HEAD                                                                                       \
@@ -321,9 +322,48 @@ static void test_snapshot_framing(void **state)
 	assert_int_equal(snapshot_header_decode("{\"v\":1}", 7, &got), -EINVAL);
 }
 
+static void test_time(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"2026",
+		"2026-01-31",
+		"2026-01-31T12:00:00",
+		"2026-01-31T12:00:00+01:00",
+		"2026-01-31 12:00:00Z",
+		"2026-01-31T12:00:00.Z",
+		"2026-01-31T12:00:00.1234567Z",
+		"2026-01-31T12:00:00ZZ",
+		"2026-1-31T12:00:00Z",
+		"2026-04-31T12:00:00Z",
+		"2026-13-01T12:00:00Z",
+		"2026-00-01T12:00:00Z",
+		"2026-01-31T24:00:00Z",
+		"2026-01-31T12:60:00Z",
+		"2026-01-31T12:00:61Z",
+		"1969-12-31T23:59:59Z",
+		"+026-01-31T12:00:00Z",
+	};
+	int64_t us = 7;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(rfc3339_parse(bad[i], &us), -EINVAL);
+	assert_int_equal(us, 7);
+	assert_int_equal(rfc3339_parse("1970-01-01T00:00:00Z", &us), 0);
+	assert_int_equal(us, 0);
+	assert_int_equal(rfc3339_parse("2023-11-14T22:13:20.000001Z", &us), 0);
+	assert_int_equal(us, 1700000000000001);
+	assert_int_equal(rfc3339_parse("2023-11-14T22:13:20.5Z", &us), 0);
+	assert_int_equal(us, 1700000000500000);
+	assert_int_equal(rfc3339_parse("2024-02-29T00:00:00Z", &us), 0);
+	assert_int_equal(rfc3339_parse("2016-12-31T23:59:60Z", &us), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_time),
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_unidentified_tenant_is_null),
 		cmocka_unit_test(test_topics),

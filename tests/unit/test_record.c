@@ -79,6 +79,59 @@ static void test_json(void **state)
 		"\"end_reason\":null}");
 }
 
+static void test_read(void **state)
+{
+	struct exception e = { .id = 7,
+			       .version = 3,
+			       .tenant = "acme",
+			       .profile = "skype",
+			       .scope = "tenant",
+			       .reason = "x",
+			       .granted_by = { 0, "root" },
+			       .granted = { "b", 1700000000000001, 5 },
+			       .ended_by.uid = -1 };
+	struct exception back;
+	char buf[RECORD_JSON_MAX];
+
+	(void)state;
+	record_json(&e, buf);
+	assert_int_equal(record_read(buf, &back), 0);
+	assert_memory_equal(&back, &e, sizeof(e));
+	assert_int_equal(record_read("", &back), -EINVAL);
+	assert_int_equal(record_read("[]", &back), -EINVAL);
+	assert_int_equal(record_read("{\"id\":7}", &back), -EINVAL);
+	memcpy(strstr(buf, "2023"), "2o23", 4);
+	assert_int_equal(record_read(buf, &back), -EINVAL);
+	record_json(&e, buf);
+	memcpy(strstr(buf, "\"id\":7"), "\"id\":x", 6);
+	assert_int_equal(record_read(buf, &back), -EINVAL);
+}
+
+static void test_difference(void **state)
+{
+	struct exception a = { .id = 7, .version = 1, .reason = "a \"b\"", .ended_by.uid = -1 };
+	struct exception b = a;
+	char buf[RECORD_DIFFERENCE_MAX];
+
+	(void)state;
+	b.version = 2;
+	b.end_set.boottime_us = 9;
+	record_difference(&a, &b, buf);
+	assert_string_equal(buf, "");
+	strcpy(b.reason, "c");
+	b.expires_at_us = 1700000000000000;
+	b.ended_by.uid = 0;
+	record_difference(&a, &b, buf);
+	assert_string_equal(buf, "reason \"a \\\"b\\\"\" -> \"c\", expires_at null -> "
+				 "\"2023-11-14T22:13:20.000000Z\", ended_by_uid null -> 0");
+	/* as long as it gets */
+	for (size_t i = 0; i < record_field_count; i++)
+		if (record_fields[i].kind == RECORD_TEXT)
+			memset((char *)&b + record_fields[i].offset, 1, record_fields[i].size - 1);
+	record_difference(&a, &b, buf);
+	assert_true(strlen(buf) < RECORD_DIFFERENCE_MAX);
+}
+
 /* Whatever the texts hold, it fits. */
 static void test_longest(void **state)
 {
@@ -116,6 +169,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_digest), cmocka_unit_test(test_risk),
 		cmocka_unit_test(test_json),   cmocka_unit_test(test_longest),
+		cmocka_unit_test(test_read),   cmocka_unit_test(test_difference),
 		cmocka_unit_test(test_scope),
 	};
 

@@ -157,11 +157,13 @@ static void test_grant_and_end(void **state)
 	assert_int_equal(store_grant(store, &twin), -EEXIST);
 	assert_memory_equal(&twin, &a, sizeof(a));
 	assert_false(store_damaged(store));
-	assert_int_equal(store_end(store, id_a, 0, &somebody, "y"), -EINVAL);
-	assert_int_equal(store_end(store, id_a, 1800000000000000, &somebody, "no longer needed"),
+	assert_int_equal(store_end(store, id_a, AUDIT_REVOKE, 0, &somebody, "y"), -EINVAL);
+	assert_int_equal(store_end(store, id_a, AUDIT_REVOKE, 1800000000000000, &somebody,
+				   "no longer needed"),
 			 0);
-	assert_int_equal(store_end(store, id_a, 1800000000000001, &somebody, "y"), -ENOENT);
-	assert_int_equal(store_end(store, 999, 1, &somebody, "y"), -ENOENT);
+	assert_int_equal(store_end(store, id_a, AUDIT_REVOKE, 1800000000000001, &somebody, "y"),
+			 -ENOENT);
+	assert_int_equal(store_end(store, 999, AUDIT_REVOKE, 1, &somebody, "y"), -ENOENT);
 	assert_string_equal(store_error(store), "exception 999 is not active");
 	id_again = grant(store, &a);
 	assert_true(id_again > id_b);
@@ -184,7 +186,7 @@ static void test_grant_and_end(void **state)
 	assert_int_equal(list.items[0].version, 2);
 	assert_memory_equal(&list.items[0].ended_by, &somebody, sizeof(somebody));
 	assert_string_equal(list.items[0].end_reason, "no longer needed");
-	assert_int_equal(store_end(store, id_b, 1800000000000005, &somebody, "y"), 0);
+	assert_int_equal(store_end(store, id_b, AUDIT_REVOKE, 1800000000000005, &somebody, "y"), 0);
 	list.count = 0;
 	assert_int_equal(store_each_ended(store, 1, collect, &list), 0);
 	assert_int_equal(list.count, 1);
@@ -228,22 +230,22 @@ static void test_change(void **state)
 	changed.expires_at_us = 1910000000000000;
 	changed.end_set.wall_us = 1800000000000000;
 	/* the version must be the next one */
-	assert_int_equal(store_change(store, &changed), -ESTALE);
+	assert_int_equal(store_change(store, &changed, 1750000000000000, &somebody), -ESTALE);
 	changed.version = 3;
-	assert_int_equal(store_change(store, &changed), -ESTALE);
+	assert_int_equal(store_change(store, &changed, 1750000000000000, &somebody), -ESTALE);
 	assert_string_equal(store_error(store),
 			    "exception 1 is not active or was changed meanwhile");
 	changed.version = 2;
-	assert_int_equal(store_change(store, &changed), 0);
-	assert_int_equal(store_change(store, &changed), -ESTALE);
+	assert_int_equal(store_change(store, &changed, 1750000000000000, &somebody), 0);
+	assert_int_equal(store_change(store, &changed, 1750000000000000, &somebody), -ESTALE);
 	store_close(store);
 
 	store = open_store();
 	assert_int_equal(store_find(store, e.id, &found), 0);
 	assert_memory_equal(&found, &changed, sizeof(found));
-	assert_int_equal(store_end(store, e.id, 1800000000000000, &somebody, "y"), 0);
+	assert_int_equal(store_end(store, e.id, AUDIT_REVOKE, 1800000000000000, &somebody, "y"), 0);
 	changed.version = 4;
-	assert_int_equal(store_change(store, &changed), -ESTALE);
+	assert_int_equal(store_change(store, &changed, 1750000000000000, &somebody), -ESTALE);
 	assert_int_equal(store_find(store, e.id, &found), 0);
 	assert_int_equal(found.version, 3);
 	assert_string_equal(found.reason, "more calls");
@@ -265,7 +267,7 @@ static void test_transaction(void **state)
 	store_rollback(store);
 	assert_int_equal(store_begin(store), 0);
 	assert_int_equal(store_grant(store, &b), 0);
-	assert_int_equal(store_end(store, b.id, 1800000000000000, &somebody, "y"), 0);
+	assert_int_equal(store_end(store, b.id, AUDIT_REVOKE, 1800000000000000, &somebody, "y"), 0);
 	assert_int_equal(store_grant(store, &b), 0);
 	assert_int_equal(store_grant(store, &twin), -EEXIST);
 	assert_int_equal(store_commit(store), 0);
@@ -326,7 +328,7 @@ static void test_record_cannot_be_rewritten(void **state)
 
 	(void)state;
 	grant(store, &a);
-	assert_int_equal(store_end(store, grant(store, &b), 1, &somebody, "y"), 0);
+	assert_int_equal(store_end(store, grant(store, &b), AUDIT_REVOKE, 1, &somebody, "y"), 0);
 	store_close(store);
 	assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
 	for (i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++)
@@ -413,8 +415,8 @@ static void test_old_database(void **state)
 	changed = list.items[1];
 	changed.version = 2;
 	changed.expires_at_us = 1800000000000000;
-	assert_int_equal(store_change(store, &changed), 0);
-	assert_int_equal(store_end(store, 1, 10, &somebody, "y"), 0);
+	assert_int_equal(store_change(store, &changed, 1750000000000000, &somebody), 0);
+	assert_int_equal(store_end(store, 1, AUDIT_REVOKE, 10, &somebody, "y"), 0);
 	list.count = 0;
 	assert_int_equal(store_each_ended(store, 10, collect, &list), 0);
 	assert_int_equal(list.count, 2);
@@ -430,15 +432,33 @@ static void test_old_database(void **state)
 	store_close(store);
 }
 
+static int add_row(sqlite3 *db)
+{
+	return sqlite3_exec(db, "INSERT INTO t (a, b) VALUES (5, 6)", NULL, NULL, NULL);
+}
+
+static int add_nothing(sqlite3 *db)
+{
+	return sqlite3_exec(db, "INSERT INTO nonsense VALUES (5, 6)", NULL, NULL, NULL);
+}
+
 static void test_migrations(void **state)
 {
-	static const char *const steps[] = {
-		"PRAGMA application_id = 0x74737472; CREATE TABLE t (a); INSERT INTO t VALUES (1);",
-		"ALTER TABLE t ADD COLUMN b DEFAULT 2;",
-		"CREATE TABLE u (a); INSERT INTO u SELECT b FROM t;",
+	static const struct store_migration steps[] = {
+		{ "PRAGMA application_id = 0x74737472; CREATE TABLE t (a); INSERT INTO t VALUES "
+		  "(1);",
+		  NULL },
+		{ "ALTER TABLE t ADD COLUMN b DEFAULT 2;", add_row },
+		{ "CREATE TABLE u (a); INSERT INTO u SELECT b FROM t;", NULL },
 	};
-	const char *const failing[] = { steps[0], steps[1], steps[2], "CREATE TABLE v (a);",
-					"CREATE TABLE t (a);" };
+	const struct store_migration failing[] = { steps[0],
+						   steps[1],
+						   steps[2],
+						   { "CREATE TABLE v (a);", add_row },
+						   { "CREATE TABLE t (a);", NULL } };
+	const struct store_migration failing_run[] = {
+		steps[0], steps[1], steps[2], { "CREATE TABLE v (a);", add_nothing }
+	};
 	sqlite3 *db = NULL;
 
 	(void)state;
@@ -449,6 +469,8 @@ static void test_migrations(void **state)
 	assert_int_equal(store_migrate(db, steps, 3), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, "INSERT INTO u VALUES (3)", NULL, NULL, NULL), SQLITE_OK);
 	/* one that fails leaves nothing of those before it */
+	assert_int_equal(store_migrate(db, failing_run, 4), SQLITE_ERROR);
+	assert_int_equal(sqlite3_exec(db, "SELECT * FROM v", NULL, NULL, NULL), SQLITE_ERROR);
 	assert_int_equal(store_migrate(db, failing, 5), SQLITE_ERROR);
 	assert_int_equal(sqlite3_exec(db, "SELECT * FROM v", NULL, NULL, NULL), SQLITE_ERROR);
 	assert_int_equal(sqlite3_get_autocommit(db), 1);

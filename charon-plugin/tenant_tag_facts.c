@@ -108,6 +108,28 @@ char *tenant_tag_source_name(tenant_tag_source_t source)
 /*
  * Described in header
  */
+void tenant_tag_tenant_compare(tenant_tag_tenant_t *tenant,
+							   tenant_tag_tenant_t *old)
+{
+	if (!old)
+	{
+		return;
+	}
+	if (old->name && (!tenant->name || !streq(old->name, tenant->name)))
+	{
+		free(tenant->before);
+		tenant->before = strdup(old->name);
+	}
+	/* an exception may be for one user of a tenant, who is told by the identity */
+	tenant->changed = tenant->before || (tenant->name && !old->name) ||
+					  tenant->source != old->source ||
+					  !tenant->identity != !old->identity ||
+					  (tenant->identity && !streq(tenant->identity, old->identity));
+}
+
+/*
+ * Described in header
+ */
 void tenant_tag_tenant_destroy(tenant_tag_tenant_t *tenant)
 {
 	if (tenant)
@@ -115,6 +137,7 @@ void tenant_tag_tenant_destroy(tenant_tag_tenant_t *tenant)
 		free(tenant->name);
 		free(tenant->identity);
 		free(tenant->reason);
+		free(tenant->before);
 		free(tenant);
 	}
 }

@@ -69,7 +69,20 @@ struct tenant_tag_tenant_t {
 
 	/** whether this differs from the result of the generation before */
 	bool changed;
+
+	/** name of the tenant it was in the generation before, if it is another one
+	 * now or none, NULL otherwise */
+	char *before;
 };
+
+/**
+ * Note how the result of resolving facts differs from the one before.
+ *
+ * @param tenant		new result
+ * @param old			result of the generation before, NULL if there is none
+ */
+void tenant_tag_tenant_compare(tenant_tag_tenant_t *tenant,
+							   tenant_tag_tenant_t *old);
 
 /**
  * Destroy the result of resolving facts.

@@ -211,6 +211,23 @@ static char *get_mode(ipsec_mode_t mode)
 }
 
 /**
+ * Fill in whose CHILD_SA it is, or was
+ */
+static void fill_tenant(struct event *event, tenant_tag_tenant_t *tenant)
+{
+	if (event->type == EVENT_CHILD_REASSIGNED)
+	{
+		event->tenant = tenant->before;
+		event->reason = "the configuration of tenants has changed";
+		return;
+	}
+	event->tenant = tenant->name;
+	event->identity = tenant->identity;
+	event->identity_source = tenant_tag_source_name(tenant->source);
+	event->reason = tenant->reason;
+}
+
+/**
  * Fill in what concerns the CHILD_SA
  */
 static void fill_child(private_tenant_tag_message_t *this, struct event *event,
@@ -253,10 +270,6 @@ METHOD(tenant_tag_message_t, encode_change, bool,
 		.type = change->type,
 		.seq = change->seq,
 		.time_us = change->time_us,
-		.tenant = tenant->name,
-		.identity = tenant->identity,
-		.identity_source = tenant_tag_source_name(tenant->source),
-		.reason = tenant->reason,
 		.connection = sa->facts->get_connection(sa->facts),
 		.ike_id = sa->ike_id,
 		.old_spi_in = change->old_spi_in,
@@ -265,6 +278,7 @@ METHOD(tenant_tag_message_t, encode_change, bool,
 	};
 
 	this->used = 0;
+	fill_tenant(&event, tenant);
 	if (sa->remote)
 	{
 		event.remote_host = print(this, "%#H", sa->remote);

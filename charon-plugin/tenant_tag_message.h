@@ -24,7 +24,7 @@ struct tenant_tag_message_t {
 	 * Encode a change.
 	 *
 	 * If a record does not fit in a message it goes without its traffic
-	 * selectors.
+	 * selectors. An EVENT_CHILD_REASSIGNED names the tenant before.
 	 *
 	 * @param change	change to encode
 	 * @param tenant	whose CHILD_SA it is

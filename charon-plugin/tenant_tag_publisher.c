@@ -214,8 +214,7 @@ static tenant_tag_tenant_t *get_tenant(private_tenant_tag_publisher_t *this,
 		return old;
 	}
 	tenant = this->identity->resolve(this->identity, facts);
-	tenant->changed = old && (!old->name != !tenant->name ||
-					  (tenant->name && !streq(old->name, tenant->name)));
+	tenant_tag_tenant_compare(tenant, old);
 	tenant_tag_tenant_destroy(old);
 	facts->tenant = tenant;
 	return tenant;
@@ -453,9 +452,11 @@ static void handle_requests(private_tenant_tag_publisher_t *this)
 }
 
 /**
- * Publish the CHILD_SAs again whose tenant changed with the configuration
+ * Publish the CHILD_SAs again whose tenant changed with the configuration: that
+ * they are not their former tenant's, or as what they are.  Returns how many.
  */
-static void repeat_changed(private_tenant_tag_publisher_t *this)
+static u_int repeat_changed(private_tenant_tag_publisher_t *this,
+							bool reassigned)
 {
 	tenant_tag_change_t page[TENANT_TAG_REGISTRY_CHUNK];
 	tenant_tag_tenant_t *tenant;
@@ -470,18 +471,36 @@ static void repeat_changed(private_tenant_tag_publisher_t *this)
 		for (i = 0; i < count; i++)
 		{
 			tenant = get_tenant(this, page[i].sa->facts);
-			if (tenant->changed)
+			if (reassigned ? tenant->before != NULL : tenant->changed)
 			{
-				this->registry->repeat(this->registry, page[i].sa);
+				this->registry->repeat(this->registry, page[i].sa, reassigned);
 				changed++;
 			}
 			tenant_tag_sa_destroy(page[i].sa);
 		}
+		/* there may be more of them than the queue can hold */
+		while (publish_changes(this))
+		{
+		}
 	}
 	while (more);
 
-	DBG1(DBG_CFG, "tenant-tag: reloaded tenants, %u CHILD_SAs changed theirs",
-		 changed);
+	return changed;
+}
+
+/**
+ * Resolve everybody anew.  First each CHILD_SA that is another tenant's now is
+ * taken from the old one, only then any is given to a new one: nobody has to
+ * wait for others' grants until an exception that is not his any more ends.
+ */
+static void change_tenants(private_tenant_tag_publisher_t *this)
+{
+	u_int taken, changed;
+
+	taken = repeat_changed(this, TRUE);
+	changed = repeat_changed(this, FALSE);
+	DBG1(DBG_CFG, "tenant-tag: reloaded tenants, %u CHILD_SAs resolved to "
+		 "something else, %u of them were another tenant's", changed, taken);
 }
 
 /**
@@ -502,7 +521,7 @@ static bool check_orders(private_tenant_tag_publisher_t *this)
 	{
 		this->identity->destroy(this->identity);
 		this->identity = identity;
-		repeat_changed(this);
+		change_tenants(this);
 	}
 	return !stop;
 }

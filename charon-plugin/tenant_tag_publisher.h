@@ -48,7 +48,8 @@ struct tenant_tag_publisher_t {
 	/**
 	 * Replace the configuration of tenants.
 	 *
-	 * CHILD_SAs whose tenant is another one now get published again.
+	 * CHILD_SAs whose tenant is another one now get published again: first all
+	 * of them as reassigned, then as their new tenants'.
 	 *
 	 * @param identity	new configuration, adopted
 	 */

@@ -315,7 +315,7 @@ METHOD(tenant_tag_registry_t, update, void,
 }
 
 METHOD(tenant_tag_registry_t, repeat, void,
-	private_tenant_tag_registry_t *this, tenant_tag_sa_t *sa)
+	private_tenant_tag_registry_t *this, tenant_tag_sa_t *sa, bool reassigned)
 {
 	tenant_tag_change_t change = {
 		.sa = sa,
@@ -327,7 +327,8 @@ METHOD(tenant_tag_registry_t, repeat, void,
 	slot = this->table->get(this->table, to_key(sa->child_id));
 	if (slot && slot->sa == sa)
 	{
-		change.type = slot->up ? EVENT_CHILD_UP : EVENT_CHILD_INSTALLING;
+		change.type = reassigned ? EVENT_CHILD_REASSIGNED
+					: slot->up   ? EVENT_CHILD_UP : EVENT_CHILD_INSTALLING;
 		first = enqueue(this, &change);
 		store(this, slot, sa, &change);
 	}

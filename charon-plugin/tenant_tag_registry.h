@@ -111,8 +111,11 @@ struct tenant_tag_registry_t {
 	 * Publish a CHILD_SA again, if this is still what is known about it.
 	 *
 	 * @param sa			CHILD_SA
+	 * @param reassigned	TRUE to publish an EVENT_CHILD_REASSIGNED, FALSE to
+	 *						publish it as what it is
 	 */
-	void (*repeat)(tenant_tag_registry_t *this, tenant_tag_sa_t *sa);
+	void (*repeat)(tenant_tag_registry_t *this, tenant_tag_sa_t *sa,
+				   bool reassigned);
 
 	/**
 	 * Remove a CHILD_SA, and publish that, if it is known.

@@ -12,6 +12,7 @@ static const char *const type_names[EVENT_TYPE_COUNT] = {
 	[EVENT_CHILD_UP] = "child-up",
 	[EVENT_CHILD_DOWN] = "child-down",
 	[EVENT_CHILD_REKEY] = "child-rekey",
+	[EVENT_CHILD_REASSIGNED] = "child-reassigned",
 	[EVENT_IKE_UPDATE] = "ike-update",
 	[EVENT_HEARTBEAT] = "heartbeat",
 	[EVENT_STEERING_APPLIED] = "steering-applied",
@@ -81,7 +82,7 @@ enum event_type event_type_from_name(const char *name)
 
 bool event_is_child(enum event_type type)
 {
-	return type <= EVENT_CHILD_REKEY;
+	return type <= EVENT_CHILD_REASSIGNED;
 }
 
 static bool about_tenant(const struct event *ev)

@@ -37,8 +37,9 @@ enum event_type {
 	EVENT_CHILD_UP,         /* the child SA is up; all fields are known */
 	EVENT_CHILD_DOWN,       /* this SPI has ended */
 	EVENT_CHILD_REKEY, /* new child SA; old_spi_in and old_child_id name the one it replaces */
-	EVENT_IKE_UPDATE,  /* new ike_id (old_ike_id set) or new remote_host for its child SAs */
-	EVENT_HEARTBEAT,   /* seq is that of the last event, not a new one */
+	EVENT_CHILD_REASSIGNED, /* is this tenant's no longer; a child-up says whose it is */
+	EVENT_IKE_UPDATE, /* new ike_id (old_ike_id set) or new remote_host for its child SAs */
+	EVENT_HEARTBEAT,  /* seq is that of the last event, not a new one */
 	/* from steerd */
 	EVENT_STEERING_APPLIED,
 	EVENT_STEERING_WITHDRAWN,

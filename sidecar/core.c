@@ -107,6 +107,15 @@ static void on_leaving(void *user, const struct child_sa *child)
 		forget_later(core, &child->ranges[i]);
 }
 
+/* It may be exempt again in a moment, by an exception of its new tenant's. */
+static void on_reassigned(void *user, const struct child_sa *child)
+{
+	struct core *core = user;
+
+	for (unsigned i = 0; child->steered && i < child->range_count; i++)
+		forget_later(core, &child->ranges[i]);
+}
+
 static void on_steered(void *user, const struct child_sa *child, bool steered)
 {
 	struct core *core = user;
@@ -169,6 +178,12 @@ static bool report_tenant(void *user, struct tenant *tenant)
 	return true;
 }
 
+/* Before anybody else's news: what was taken from one tenant may be another's now. */
+static bool report_withdrawn(void *user, struct tenant *tenant)
+{
+	return tenant->steered < tenant->reported && report_tenant(user, tenant);
+}
+
 static void note_check(struct core *core)
 {
 	const char *problem = core->xfrm ? xfrm_problem(core->xfrm) : NULL;
@@ -223,6 +238,7 @@ static void end_resync(struct core *core)
 					.children = core->model.child_count };
 
 	core->snapshot = SNAPSHOT_NONE;
+	core->missed = false;
 	steering_allow(core->steering, true, NULL);
 	stream_publish(core->stream, &resynced);
 	log_info("follow", "snapshot of %zu child SAs is in", core->model.child_count);
@@ -244,6 +260,7 @@ int core_settle(struct core *core)
 	r = steering_flush(core->steering);
 	core->grants_left = r > 0;
 	core->rest(core->rest_user, r > 0 || core->snapshot == SNAPSHOT_READ);
+	model_each_touched(&core->model, report_withdrawn, core);
 	model_each_touched(&core->model, report_tenant, core);
 	forget_flows(core);
 	if (core->snapshot == SNAPSHOT_SWEPT)
@@ -319,8 +336,11 @@ static void on_doubt(void *user, enum follow_doubt doubt)
 		steering_allow(core->steering, false, "charon was started anew");
 		break;
 	case FOLLOW_DOUBT_GAP:
-		/* A missed "down" leaves an address with the wrong tenant; an SPI is nobody else's.
+		/*
+		 * A missed "down" leaves an address with the wrong tenant. An SPI is nobody else's, but
+		 * for one whose tenant the admin has changed: the lease is not renewed until it is known.
 		 */
+		core->missed = true;
 		if (address_mode(core))
 			steering_allow(core->steering, false, "events were missed");
 		break;
@@ -438,7 +458,7 @@ void core_tick(struct core *core)
 {
 	/* First, because ends may have moved with the clock, which steering compares with. */
 	core_expire(core);
-	steering_tick(core->steering, !was_stopped(core));
+	steering_tick(core->steering, !was_stopped(core) && !core->missed);
 	xfrm_tick(core->xfrm);
 	if (steering_flows_unchecked(core->steering))
 		conntrack_forget_all(core->conntrack);
@@ -483,7 +503,8 @@ static uint32_t path_marks(const struct settings *settings)
 int core_open(struct core *core, const struct settings *settings, core_rest rest, void *user,
 	      char error[ROUTE_ERROR_MAX])
 {
-	static const struct model_callbacks callbacks = { on_changed, on_leaving, on_steered };
+	static const struct model_callbacks callbacks = { on_changed, on_leaving, on_reassigned,
+							  on_steered };
 	int r;
 
 	core->settings = settings;

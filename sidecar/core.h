@@ -63,6 +63,7 @@ struct core {
 	 * until then nothing goes to the kernel, where the lease of that steerd runs out.
 	 */
 	bool unknown;
+	bool missed; /* events: no lease is renewed until a snapshot tells what they said */
 	struct address_range forget[CORE_FORGET_MAX];
 	unsigned forget_count;
 	bool forget_all;

@@ -332,6 +332,15 @@ static struct child_sa *add_child(struct model *model, const struct event *ev)
 	return child;
 }
 
+/* What it let through was the old tenant's: nothing is steered until it is decided anew. */
+static void reassign(struct model *model, struct child_sa *child, struct tenant *tenant)
+{
+	if (model->call.reassigned)
+		model->call.reassigned(model->user, child);
+	unlink_tenant(model, child);
+	link_tenant(tenant, child);
+}
+
 /* Another SPI is another SA, which need not be in the kernel yet, nor come from where the last did. */
 static void forget_sa(struct child_sa *child)
 {
@@ -348,10 +357,8 @@ static int move_child(struct model *model, struct child_sa *child, const struct 
 
 	if (!tenant)
 		return -ENOMEM;
-	if (tenant != child->tenant) {
-		unlink_tenant(model, child);
-		link_tenant(tenant, child);
-	}
+	if (tenant != child->tenant)
+		reassign(model, child, tenant);
 	if (child->ike_id != ev->ike_id) {
 		unlink_ike(model, child);
 		child->ike_id = ev->ike_id;
@@ -408,6 +415,25 @@ static void end_child(struct model *model, const struct event *ev)
 		remove_child(model, child);
 }
 
+/* Nobody's, until an event says whose. */
+static int take_child(struct model *model, const struct event *ev)
+{
+	struct child_sa *child = find_child(model, ev->child_id);
+	struct tenant *nobody = model_tenant(model, "");
+
+	if (!child || child->spi_in != ev->spi_in)
+		return 0;
+	if (!nobody) {
+		remove_child(model, child);
+		return -ENOMEM;
+	}
+	if (child->tenant != nobody)
+		reassign(model, child, nobody);
+	child->seq = ev->seq;
+	model->call.changed(model->user, child->spi_in);
+	return 0;
+}
+
 static int update_ike(struct model *model, const struct event *ev)
 {
 	const struct event moved = { .remote_host = ev->remote_host };
@@ -436,6 +462,8 @@ int model_apply(struct model *model, const struct event *ev)
 	case EVENT_CHILD_UP:
 	case EVENT_CHILD_REKEY:
 		return update_child(model, ev);
+	case EVENT_CHILD_REASSIGNED:
+		return take_child(model, ev);
 	case EVENT_CHILD_DOWN:
 		end_child(model, ev);
 		return 0;

@@ -119,6 +119,8 @@ struct model_callbacks {
 	void (*changed)(void *user, uint32_t spi); /* after a change, with its SPI */
 	void (*leaving)(void *user,
 			const struct child_sa *child); /* before a child SA is dropped */
+	/* before a child SA becomes another tenant's; NULL: nobody asks */
+	void (*reassigned)(void *user, const struct child_sa *child);
 	/* its ranges are steered from now on, or no longer; NULL: nobody asks */
 	void (*steered)(void *user, const struct child_sa *child, bool steered);
 };

@@ -56,6 +56,7 @@ static const struct {
 	{ 5, gateway_move, "peer: MOBIKE" },
 	{ 3, gateway_migrate, "peer: migrate children" },
 	{ 3, truth_lose_orphan, "peer: an orphan goes" },
+	{ 2, gateway_reassign, "admin: other tenants" },
 	{ 18, grant, "operator: grant" },
 	{ 10, take_back, "operator: revoke" },
 	{ 6, change, "operator: change" },

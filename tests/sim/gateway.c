@@ -609,6 +609,37 @@ void gateway_migrate(struct sim *sim)
 			put(sim, &gateway->children[i], EVENT_CHILD_UP);
 }
 
+/* swanctl --reload-settings, with another map: some peers are somebody else from now on. */
+void gateway_reassign(struct sim *sim)
+{
+	struct gateway *gateway = sim->gateway;
+	bool changed[PEERS];
+
+	for (unsigned i = 0; gateway->publisher && i < PEERS; i++) {
+		changed[i] = gateway->peers[i].used && sim_below(sim, 2);
+		if (changed[i])
+			gateway->peers[i].tenant = (int)sim_below(sim, SIM_TENANTS + 1) - 1;
+	}
+	for (unsigned step = 0; gateway->publisher && step < 3; step++)
+		for (unsigned i = 0; i < CHILDREN; i++) {
+			const struct child *child = &gateway->children[i];
+			const struct publisher_child record = describe(gateway, child);
+
+			if (!child->state || child->state == CHILD_LEAVING || !changed[child->peer])
+				continue;
+			if (step == 0)
+				publisher_resolve(gateway->publisher, child->child_id,
+						  record.tenant);
+			else
+				publisher_repeat(gateway->publisher, child->child_id, step == 1);
+			if (step == 0 && child->state != CHILD_INSTALLING)
+				truth_reassign(sim, child->handle,
+					       gateway->peers[child->peer].tenant);
+		}
+	if (gateway->publisher)
+		wake(sim);
+}
+
 void gateway_each_up(struct sim *sim, void (*each)(struct sim *, const struct truth_sa *))
 {
 	struct gateway *gateway = sim->gateway;

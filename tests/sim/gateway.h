@@ -27,6 +27,8 @@ void gateway_add_child(struct sim *sim);
 void gateway_rekey_ike(struct sim *sim);
 void gateway_move(struct sim *sim);
 void gateway_migrate(struct sim *sim);
+/* charon's admin loads another map of tenants. */
+void gateway_reassign(struct sim *sim);
 
 /* From the wire: a subscriber came; a question. */
 void gateway_greet(struct sim *sim);

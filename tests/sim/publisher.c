@@ -131,6 +131,41 @@ void publisher_remove(struct publisher *this, uint32_t child_id)
 	this->registry->remove(this->registry, child_id);
 }
 
+/* The facts stay, their result is another one. */
+void publisher_resolve(struct publisher *this, uint32_t child_id,
+					   const char *tenant)
+{
+	tenant_tag_sa_t *sa = this->registry->get(this->registry, child_id);
+	tenant_tag_facts_t *facts = make_facts(tenant);
+
+	if (sa)
+	{
+		tenant_tag_tenant_compare(facts->tenant, sa->facts->tenant);
+		tenant_tag_tenant_destroy(sa->facts->tenant);
+		sa->facts->tenant = facts->tenant;
+		facts->tenant = NULL;
+	}
+	facts->destroy(facts);
+	tenant_tag_sa_destroy(sa);
+}
+
+void publisher_repeat(struct publisher *this, uint32_t child_id,
+					  bool reassigned)
+{
+	tenant_tag_sa_t *sa = this->registry->get(this->registry, child_id);
+	tenant_tag_tenant_t *tenant;
+
+	if (sa)
+	{
+		tenant = sa->facts->tenant;
+		if (reassigned ? tenant->before != NULL : tenant->changed)
+		{
+			this->registry->repeat(this->registry, sa, reassigned);
+		}
+	}
+	tenant_tag_sa_destroy(sa);
+}
+
 static void send_text(struct publisher *this, publisher_send send, void *user)
 {
 	chunk_t text = this->message->get_text(this->message);

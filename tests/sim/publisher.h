@@ -44,6 +44,11 @@ void publisher_update(struct publisher *publisher, const struct publisher_child 
 		      unsigned count, uint32_t old_ike_id);
 void publisher_remove(struct publisher *publisher, uint32_t child_id);
 
+/* A reload: resolve a child SA anew, then publish it again as change_tenants() does, first all of them
+ * as taken from their tenants (NULL: they had none), then as what they are. */
+void publisher_resolve(struct publisher *publisher, uint32_t child_id, const char *tenant);
+void publisher_repeat(struct publisher *publisher, uint32_t child_id, bool reassigned);
+
 /* The thread. Publish at most max changes; returns how many there were. */
 unsigned publisher_run(struct publisher *publisher, unsigned max, int64_t now_us,
 		       publisher_send send, void *user);

@@ -100,6 +100,15 @@ void truth_remove(struct sim *sim, unsigned handle)
 	end_sa(sim, &sim->truth->sas[handle]);
 }
 
+void truth_reassign(struct sim *sim, unsigned handle, int tenant)
+{
+	struct truth_sa *sa = &sim->truth->sas[handle];
+
+	sa->tenant = tenant;
+	sa->reassigned = true;
+	sa->since = sim->mono_us;
+}
+
 void truth_move(struct sim *sim, unsigned handle, uint8_t peer)
 {
 	struct truth_sa *sa = &sim->truth->sas[handle];
@@ -314,8 +323,9 @@ static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile, 
 	}
 	if (sa->tenant >= 0 && ends_late(sim, &sim->truth->slots[sa->tenant][profile]))
 		return;
-	/* In address mode an address may have been anybody's; an SPI only that of a live twin. */
-	if ((sa->twin || gateway_userspace(sim)) &&
+	/* In address mode an address may have been anybody's; an SPI only that of a live twin, or of the
+	 * tenant whose its SA was. */
+	if ((sa->twin || sa->reassigned || gateway_userspace(sim)) &&
 	    (age <= OWNER_MAX_US ||
 	     went_on <= (steerd_unknown(sim) ? LEASE_MAX_US : TURN_MAX_US))) {
 		note_window(sim, WINDOW_OWNER, age);

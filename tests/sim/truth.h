@@ -36,17 +36,18 @@ enum truth_window {
 };
 
 struct truth_sa {
-	bool live;    /* the kernel decrypts its packets */
-	bool left;    /* by a charon that is no more */
-	bool twin;    /* another SA has, or had, the SPI at another local address */
-	bool twin_of; /* and this one is at that other address */
-	uint8_t peer; /* last octet of the peer's outer address */
+	bool live;       /* the kernel decrypts its packets */
+	bool left;       /* by a charon that is no more */
+	bool twin;       /* another SA has, or had, the SPI at another local address */
+	bool twin_of;    /* and this one is at that other address */
+	bool reassigned; /* it has been another tenant's */
+	uint8_t peer;    /* last octet of the peer's outer address */
 	uint32_t reqid;
 	uint32_t spi;
 	int tenant; /* -1: unidentified */
 	struct address_range ranges[TRUTH_RANGES];
 	unsigned range_count;
-	int64_t since; /* when it came; or, once charon has given it up, when that was */
+	int64_t since; /* when it came, or became its tenant's; or when charon gave it up */
 };
 
 struct truth *truth_new(void);
@@ -57,6 +58,8 @@ unsigned truth_add(struct sim *sim, const struct truth_sa *sa);
 /* charon has given it up: its addresses may be another's, though the kernel has it still. */
 void truth_leave(struct sim *sim, unsigned handle);
 void truth_remove(struct sim *sim, unsigned handle);
+/* The configuration says that it is another tenant's now. */
+void truth_reassign(struct sim *sim, unsigned handle, int tenant);
 /* charon died: with ESP in the kernel the SAs stay, with its own they are gone. */
 void truth_orphan(struct sim *sim, bool stay);
 /* The peer has moved: for a moment the kernel has no such SA, then it has one with another source. */

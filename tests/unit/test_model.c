@@ -14,6 +14,7 @@
 
 static struct model model;
 static unsigned changes, leavings;
+static unsigned reassignments, reassigned_steered;
 
 static void on_changed(void *user, uint32_t spi)
 {
@@ -29,13 +30,22 @@ static void on_leaving(void *user, const struct child_sa *child)
 	leavings++;
 }
 
+static void on_reassigned(void *user, const struct child_sa *child)
+{
+	(void)user;
+	assert_non_null(child->tenant);
+	reassignments++;
+	reassigned_steered += child->steered;
+}
+
 static int setup(void **state)
 {
-	static const struct model_callbacks callbacks = { on_changed, on_leaving };
+	static const struct model_callbacks callbacks = { on_changed, on_leaving, on_reassigned,
+							  NULL };
 
 	(void)state;
 	model_init(&model, 4, &callbacks, NULL);
-	changes = leavings = 0;
+	changes = leavings = reassignments = reassigned_steered = 0;
 	return 0;
 }
 
@@ -82,6 +92,39 @@ static void test_life_of_a_child(void **state)
 	assert_int_equal(model.child_count, 0);
 	assert_int_equal(leavings, 1);
 	assert_true(changes >= 3);
+}
+
+/* Taken from its tenant, it is nobody's and not steered; then it is another's. */
+static void test_reassigned(void **state)
+{
+	(void)state;
+	apply(EVENT_CHILD_UP, "acme", 1, 1, 0xc1);
+	model_set_steered(&model, find(0xc1), true);
+	/* of another SPI, or of a child SA that is not known */
+	apply(EVENT_CHILD_REASSIGNED, "acme", 1, 1, 0xc9);
+	apply(EVENT_CHILD_REASSIGNED, "acme", 1, 9, 0xc9);
+	assert_true(find(0xc1)->steered);
+	assert_int_equal(reassignments, 0);
+	changes = 0;
+	apply(EVENT_CHILD_REASSIGNED, "acme", 1, 1, 0xc1);
+	assert_int_equal(reassignments, 1);
+	assert_int_equal(reassigned_steered, 1);
+	assert_int_equal(changes, 1);
+	assert_string_equal(find(0xc1)->tenant->name, "");
+	assert_false(find(0xc1)->steered);
+	assert_true(find(0xc1)->up);
+	assert_int_equal(find(0xc1)->range_count, 1);
+	assert_int_equal(model_find_tenant(&model, "acme")->child_count, 0);
+	apply(EVENT_CHILD_REASSIGNED, "acme", 1, 1, 0xc1);
+	assert_int_equal(reassignments, 1);
+	apply(EVENT_CHILD_UP, "globex", 1, 1, 0xc1);
+	assert_int_equal(reassignments, 2);
+	assert_int_equal(reassigned_steered, 1);
+	assert_string_equal(find(0xc1)->tenant->name, "globex");
+	assert_int_equal(leavings, 0);
+	/* the same tenant again is no news */
+	apply(EVENT_CHILD_UP, "globex", 1, 1, 0xc1);
+	assert_int_equal(reassignments, 2);
 }
 
 static void test_rekey_keeps_both_until_the_old_is_gone(void **state)
@@ -276,6 +319,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_life_of_a_child),
+		TEST(test_reassigned),
 		TEST(test_rekey_keeps_both_until_the_old_is_gone),
 		TEST(test_down_of_another_spi_revokes_nothing),
 		TEST(test_ike_rekey_moves_all_its_children),

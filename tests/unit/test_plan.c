@@ -33,7 +33,8 @@ static void on_leaving(void *user, const struct child_sa *child)
 
 static int setup(void **state)
 {
-	static const struct model_callbacks callbacks = { on_changed, on_leaving };
+	static const struct model_callbacks callbacks = { .changed = on_changed,
+							  .leaving = on_leaving };
 
 	(void)state;
 	address_mode = false;

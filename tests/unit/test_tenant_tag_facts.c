@@ -274,6 +274,46 @@ static void test_references(void **state)
 	facts->destroy(facts);
 }
 
+/* How a result differs from the one of the configuration before. */
+static void test_compare(void **state)
+{
+	static const struct {
+		char *name, *identity;
+		tenant_tag_source_t source;
+		bool changed;
+		char *before; /* of acme, by the EAP identity bob */
+	} cases[] = {
+		{ "acme", "bob", TENANT_TAG_EAP, FALSE, NULL },
+		{ "globex", "bob", TENANT_TAG_EAP, TRUE, "acme" },
+		{ NULL, "bob", TENANT_TAG_EAP, TRUE, "acme" },
+		{ "acme", "bob@acme.example", TENANT_TAG_EAP, TRUE, NULL },
+		{ "acme", "bob", TENANT_TAG_ID, TRUE, NULL },
+		{ "acme", NULL, TENANT_TAG_EAP, TRUE, NULL },
+	};
+	tenant_tag_tenant_t acme = { .name = "acme", .identity = "bob", .source = TENANT_TAG_EAP };
+	tenant_tag_tenant_t nobody = { .identity = "bob", .source = TENANT_TAG_EAP };
+	tenant_tag_tenant_t again = acme;
+	int i;
+
+	for (i = 0; i < countof(cases); i++)
+	{
+		tenant_tag_tenant_t now = { .name = cases[i].name, .identity = cases[i].identity,
+					    .source = cases[i].source };
+
+		tenant_tag_tenant_compare(&now, &acme);
+		assert_int_equal(now.changed, cases[i].changed);
+		assert_true(streq(now.before ?: "", cases[i].before ?: ""));
+		free(now.before);
+	}
+	/* nothing to take from anybody */
+	tenant_tag_tenant_compare(&again, &nobody);
+	assert_true(again.changed);
+	assert_null(again.before);
+	again.changed = FALSE;
+	tenant_tag_tenant_compare(&again, NULL);
+	assert_false(again.changed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -289,6 +329,7 @@ int main(void)
 		cmocka_unit_test(test_groups_of_all_rounds),
 		cmocka_unit_test(test_many_groups),
 		cmocka_unit_test(test_references),
+		cmocka_unit_test(test_compare),
 	};
 	int failed;
 

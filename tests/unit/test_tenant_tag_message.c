@@ -79,6 +79,34 @@ static void test_child(void **state)
 	message->destroy(message);
 }
 
+/* It is told to the one who had it. */
+static void test_reassigned(void **state)
+{
+	tenant_tag_message_t *message = tenant_tag_message_create(EPOCH);
+	tenant_tag_sa_t *sa = make_sa();
+	tenant_tag_change_t change = { .type = EVENT_CHILD_REASSIGNED, .seq = 18, .sa = sa };
+	tenant_tag_tenant_t result = { .name = "globex",
+				       .identity = "bob",
+				       .source = TENANT_TAG_EAP,
+				       .before = "acme" };
+	chunk_t topic;
+	char *text;
+
+	assert_true(message->encode_change(message, &change, &result));
+	topic = message->get_topic(message);
+	text = (char *)message->get_text(message).ptr;
+	assert_int_equal(topic.len, strlen("tenant.acme.child-reassigned"));
+	assert_memory_equal(topic.ptr, "tenant.acme.child-reassigned", topic.len);
+	expect_text(text, "\"type\":\"child-reassigned\"");
+	expect_text(text, "\"tenant\":\"acme\"");
+	expect_text(text, "\"spi_in\":\"c0000007\"");
+	expect_text(text, "\"child_id\":7");
+	assert_null(strstr(text, "globex"));
+	assert_null(strstr(text, "bob"));
+	tenant_tag_sa_destroy(sa);
+	message->destroy(message);
+}
+
 static void test_unidentified(void **state)
 {
 	tenant_tag_message_t *message = tenant_tag_message_create(EPOCH);
@@ -174,6 +202,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_child),
+		cmocka_unit_test(test_reassigned),
 		cmocka_unit_test(test_unidentified),
 		cmocka_unit_test(test_ike_update_is_about_no_child),
 		cmocka_unit_test(test_traffic_selectors),

@@ -197,16 +197,22 @@ static void test_repeat(void **state)
 	reg->put(reg, make_sa(1, 1), EVENT_CHILD_INSTALLING, 0, 0);
 	expect(reg, EVENT_CHILD_INSTALLING, 1);
 	sa = reg->get(reg, 1);
-	reg->repeat(reg, sa);
+	reg->repeat(reg, sa, FALSE);
 	assert_int_equal(expect(reg, EVENT_CHILD_INSTALLING, 1), 2);
+	/* is taken from its tenant, and then still what it was */
+	reg->repeat(reg, sa, TRUE);
+	assert_int_equal(expect(reg, EVENT_CHILD_REASSIGNED, 1), 3);
+	reg->repeat(reg, sa, FALSE);
+	assert_int_equal(expect(reg, EVENT_CHILD_INSTALLING, 1), 4);
 	/* no longer what is known */
 	reg->put(reg, make_sa(1, 1), EVENT_CHILD_UP, 0, 0);
 	expect(reg, EVENT_CHILD_UP, 1);
-	reg->repeat(reg, sa);
+	reg->repeat(reg, sa, FALSE);
 	expect_empty(reg);
 	reg->remove(reg, 1);
 	expect(reg, EVENT_CHILD_DOWN, 1);
-	reg->repeat(reg, sa);
+	reg->repeat(reg, sa, FALSE);
+	reg->repeat(reg, sa, TRUE);
 	expect_empty(reg);
 	tenant_tag_sa_destroy(sa);
 	reg->destroy(reg);

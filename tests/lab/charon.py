@@ -16,7 +16,8 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "swanctl-examples"
 # lab share that directory.
 PLUGINS = ("aes", "sha1", "sha2", "md5", "hmac", "kdf", "random", "nonce", "x509", "constraints",
            "revocation", "pubkey", "pem", "pkcs1", "pkcs8", "openssl", "gcm", "curve25519", "gmp",
-           "kernel-netlink", "socket-default", "vici", "updown", "eap-identity", "eap-mschapv2")
+           "kernel-netlink", "socket-default", "vici", "updown", "eap-identity", "eap-mschapv2",
+           "eap-radius")
 
 # What swanctl lists: "gateway: #1, ESTABLISHED ..." and "  internet: #2, reqid 1, INSTALLED ...".
 LISTED = {"ike": "^{}: #(\\d+), ESTABLISHED", "child": "^  {}: #(\\d+), .*INSTALLED"}

@@ -26,6 +26,8 @@ static const char *const type_names[EVENT_TYPE_COUNT] = {
 	[EVENT_PUBLISHER_LOST] = "publisher-lost",
 	[EVENT_RESYNCED] = "resynced",
 	[EVENT_KERNEL_REPAIRED] = "kernel-repaired",
+	[EVENT_STORE_FAILED] = "store-failed",
+	[EVENT_STORE_RECOVERED] = "store-recovered",
 };
 
 #define PLACE(member) offsetof(struct event, member)

@@ -281,8 +281,11 @@ int commands_grant(void *user, const struct control_caller *caller, yajl_val req
 		return r;
 	core_expire(&daemon->core);
 	r = exceptions_grant(daemon->core.exceptions, &exception, why);
-	if (r < 0)
+	if (r < 0) {
+		/* A store that turned out to be damaged has ended everything. */
+		core_settle(&daemon->core);
 		return refuse(error, r, "%s: %s", exception.tenant, why);
+	}
 	publish_record(daemon, EVENT_EXCEPTION_GRANTED, &exception, caller->name);
 	core_settle(&daemon->core);
 	log_info("exceptions", "%llu: \"%s\" granted to \"%s\" by %s",
@@ -343,8 +346,10 @@ int commands_change(void *user, const struct control_caller *caller, yajl_val re
 		return r;
 	core_expire(&daemon->core);
 	r = exceptions_change(daemon->core.exceptions, id, &change, &actor, &exception, why);
-	if (r < 0)
+	if (r < 0) {
+		core_settle(&daemon->core);
 		return refuse(error, r, "%s", why);
+	}
 	publish_record(daemon, EVENT_EXCEPTION_CHANGED, &exception, caller->name);
 	core_settle(&daemon->core);
 	log_info("exceptions", "%llu: \"%s\" of \"%s\" changed by %s, version %llu",
@@ -447,6 +452,8 @@ int commands_revoke(void *user, const struct control_caller *caller, yajl_val re
 		return refuse(error, r, "%s", why);
 	json_array_end(w);
 	settle_revocation(revoking.daemon, revoking.count, &kernel, &disk);
+	if (disk < 0)
+		core_settle(&revoking.daemon->core);
 	json_uint(w, "count", revoking.count);
 	json_string(w, "message", revoke_message(kernel, disk));
 	log_info("exceptions", "%u of \"%s\" revoked by %s", revoking.count, revocation.tenant,

@@ -244,10 +244,23 @@ static void end_resync(struct core *core)
 	log_info("follow", "snapshot of %zu child SAs is in", core->model.child_count);
 }
 
+static void report_store(struct core *core)
+{
+	const char *error = exceptions_store_error(core->exceptions);
+	const struct event ev = { .type = error ? EVENT_STORE_FAILED : EVENT_STORE_RECOVERED,
+				  .reason = error };
+
+	if (core->store_changes == exceptions_store_changes(core->exceptions))
+		return;
+	core->store_changes = exceptions_store_changes(core->exceptions);
+	stream_publish(core->stream, &ev);
+}
+
 int core_settle(struct core *core)
 {
 	int r;
 
+	report_store(core);
 	/* An SA that charon says is up was there before it said so. */
 	xfrm_read(core->xfrm);
 	sweep(core);
@@ -424,7 +437,9 @@ static void retry_store(struct core *core)
 {
 	if (core->settle_wait && --core->settle_wait)
 		return;
-	if (exceptions_settle(core->exceptions) < 0)
+	if (exceptions_store_error(core->exceptions))
+		exceptions_try_store(core->exceptions);
+	if (exceptions_settle(core->exceptions) < 0 || exceptions_store_error(core->exceptions))
 		core->settle_wait = SETTLE_TICKS;
 }
 
@@ -465,6 +480,7 @@ void core_tick(struct core *core)
 	forget_departed(core);
 	core_settle(core);
 	retry_store(core);
+	report_store(core);
 }
 
 static void close_check(struct core *core)

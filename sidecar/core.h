@@ -71,6 +71,7 @@ struct core {
 	unsigned departed_first, departed_count;
 	int64_t ticked_us;        /* monotonic; of the last tick, or the start */
 	unsigned settle_wait;     /* ticks until the store is tried again */
+	unsigned store_changes;   /* of exceptions_store_changes(), as last told */
 	const char *plan_problem; /* why nobody is exempt, though all else is well */
 };
 

@@ -44,6 +44,7 @@ struct exceptions {
 	int64_t clock_step_us;
 	char error[SETTINGS_ERROR_MAX]; /* of the store; "": in order */
 	int error_number;
+	unsigned store_changes;
 };
 
 struct exceptions *exceptions_new(struct model *model)
@@ -192,26 +193,55 @@ static void drop_endings(struct ending **queue, unsigned count)
 
 static int fail(struct exceptions *exceptions, int r, const char *doing, const char *why)
 {
-	snprintf(exceptions->error, sizeof(exceptions->error), "cannot %s %s: %s", doing,
-		 exceptions->settings->sqlite, why);
-	log_error("store", "%s", exceptions->error);
+	char error[sizeof(exceptions->error)];
+
+	snprintf(error, sizeof(error), "cannot %s %s: %s", doing, exceptions->settings->sqlite,
+		 why);
 	exceptions->error_number = r;
+	if (strcmp(error, exceptions->error) == 0)
+		return r;
+	memcpy(exceptions->error, error, sizeof(error));
+	exceptions->store_changes++;
+	log_error("store", "%s", error);
 	return r;
 }
 
-/* A file whose contents cannot be trusted grants nothing. */
-static int note_store(struct exceptions *exceptions, int r, const char *doing)
+static void clear_error(struct exceptions *exceptions)
 {
-	if (r == 0 || r == -EEXIST || r == -ENOENT || r == -ESTALE || r == -EINVAL) {
-		exceptions->error[0] = '\0';
+	if (!*exceptions->error)
+		return;
+	exceptions->error[0] = '\0';
+	exceptions->store_changes++;
+	log_info("store", "%s can be used again", exceptions->settings->sqlite);
+}
+
+/* No such exception, one too many: nothing is wrong with the disk. */
+static bool is_answer(int r)
+{
+	return r == -EEXIST || r == -ENOENT || r == -ESTALE || r == -EINVAL;
+}
+
+/* A file whose contents cannot be trusted grants nothing, also if it seems to take a grant. */
+static int note_read(struct exceptions *exceptions, int r, const char *doing)
+{
+	if (r == 0 || is_answer(r))
 		return r;
-	}
 	fail(exceptions, r, doing, store_error(exceptions->store));
 	if (store_damaged(exceptions->store)) {
 		log_error("store", "the database is damaged, enforcing for every tenant");
 		drop_all(exceptions);
+		store_close(exceptions->store);
+		exceptions->store = NULL;
 	}
 	return r;
+}
+
+/* Only a write shows that the disk takes some. */
+static int note_write(struct exceptions *exceptions, int r)
+{
+	if (r == 0)
+		clear_error(exceptions);
+	return note_read(exceptions, r, "write");
 }
 
 static void tell_no_force(const struct exceptions *exceptions, const struct exception *exception)
@@ -254,15 +284,15 @@ static int load(struct exceptions *exceptions)
 
 	store_close(exceptions->store);
 	exceptions->store = NULL;
-	exceptions->error[0] = '\0';
 	r = store_open(exceptions->settings->sqlite, &exceptions->store, &why);
 	if (r < 0)
 		return fail(exceptions, r, "use", why);
 	r = store_each_active(exceptions->store, load_one, exceptions);
 	if (r < 0) {
 		drop_all(exceptions);
-		return fail(exceptions, r, "read", store_error(exceptions->store));
+		return note_read(exceptions, r, "read");
 	}
+	clear_error(exceptions);
 	return 0;
 }
 
@@ -319,7 +349,8 @@ static int check_lifetime(const struct exceptions *exceptions, const char *profi
 
 static int check_store(const struct exceptions *exceptions, char error[EXCEPTIONS_ERROR_MAX])
 {
-	return exceptions->store ? 0 : refuse(error, -EUCLEAN, "%s", exceptions->error);
+	return exceptions->store ? 0
+				 : refuse(error, exceptions->error_number, "%s", exceptions->error);
 }
 
 /* What the disk said, with the name of the file if something is wrong with it. */
@@ -327,7 +358,8 @@ static int refuse_store(const struct exceptions *exceptions, int r,
 			char error[EXCEPTIONS_ERROR_MAX])
 {
 	return refuse(error, r, "%s",
-		      *exceptions->error ? exceptions->error : store_error(exceptions->store));
+		      *exceptions->error || !exceptions->store ? exceptions->error
+							       : store_error(exceptions->store));
 }
 
 static int check_grant(const struct exceptions *exceptions, const struct exception *exception,
@@ -378,7 +410,7 @@ int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 	r = check_grant(exceptions, exception, error);
 	if (r < 0)
 		return r;
-	r = note_store(exceptions, store_grant(exceptions->store, exception), "write");
+	r = note_write(exceptions, store_grant(exceptions->store, exception));
 	if (r == -EEXIST)
 		return refuse_twin(exceptions, exception, error);
 	if (r == 0)
@@ -464,12 +496,11 @@ int exceptions_change(struct exceptions *exceptions, uint64_t id,
 	r = check_change(exceptions, active, change, error);
 	if (r < 0)
 		return r;
-	r = note_store(exceptions, store_find(exceptions->store, id, ret), "read");
+	r = note_read(exceptions, store_find(exceptions->store, id, ret), "read");
 	if (r == 0) {
 		apply_change(ret, change);
-		r = note_store(exceptions,
-			       store_change(exceptions->store, ret, clock_wall_us(), actor),
-			       "write");
+		r = note_write(exceptions,
+			       store_change(exceptions->store, ret, clock_wall_us(), actor));
 	}
 	if (r < 0)
 		return refuse_store(exceptions, r, error);
@@ -581,7 +612,7 @@ int exceptions_settle(struct exceptions *exceptions)
 	if (!exceptions->endings[REVOCATIONS] && !exceptions->endings[EXPIRIES])
 		return 0;
 	if (exceptions->store)
-		r = note_store(exceptions, write_endings(exceptions, counts), "write");
+		r = note_write(exceptions, write_endings(exceptions, counts));
 	if (r < 0)
 		return r;
 	for (int q = 0; q < QUEUES; q++)
@@ -625,7 +656,8 @@ void exceptions_expire(struct exceptions *exceptions,
 int exceptions_each(struct exceptions *exceptions, bool all,
 		    void (*each)(const struct exception *, void *), void *user)
 {
-	int r = exceptions->store ? store_each_active(exceptions->store, each, user) : -EUCLEAN;
+	int r = exceptions->store ? store_each_active(exceptions->store, each, user)
+				  : exceptions->error_number;
 
 	if (r == 0 && all)
 		r = store_each_ended(exceptions->store, EXCEPTIONS_ENDED_MAX, each, user);
@@ -645,6 +677,21 @@ unsigned exceptions_count(const struct exceptions *exceptions)
 const char *exceptions_store_error(const struct exceptions *exceptions)
 {
 	return *exceptions->error ? exceptions->error : NULL;
+}
+
+unsigned exceptions_store_changes(const struct exceptions *exceptions)
+{
+	return exceptions->store_changes;
+}
+
+void exceptions_try_store(struct exceptions *exceptions)
+{
+	if (!*exceptions->error || exceptions->error_number == -EUCLEAN)
+		return;
+	if (exceptions->store)
+		note_write(exceptions, store_probe(exceptions->store));
+	else
+		exceptions_load(exceptions, exceptions->settings);
 }
 
 bool exceptions_store_unusable(const struct exceptions *exceptions)

@@ -10,8 +10,9 @@
  * none lives longer because the clock was set back, be it while steerd runs or while it does not; set
  * forward, exceptions end by the new time. After a reboot only the time of day is left to go by.
  *
- * A store that cannot be read or is damaged means: no exceptions, everything is enforced. One
- * thread.
+ * A store that cannot be read or is damaged means: no exceptions, everything is enforced. One that
+ * cannot be written means: nothing new; what is in force ends as it should, and is written down when
+ * that works again. One thread.
  */
 #ifndef TENANT_STEER_EXCEPTIONS_H
 #define TENANT_STEER_EXCEPTIONS_H
@@ -114,6 +115,13 @@ struct store *exceptions_store(const struct exceptions *exceptions);
 unsigned exceptions_count(const struct exceptions *exceptions);
 /* NULL when the store is in order. */
 const char *exceptions_store_error(const struct exceptions *exceptions);
+/* Counts the times that there was another error than before, or none any more. */
+unsigned exceptions_store_changes(const struct exceptions *exceptions);
+/*
+ * If the store is not in order, see whether it is again: open it, or write something that changes nothing.
+ * A file that is damaged or of a newer release is left alone until exceptions_load().
+ */
+void exceptions_try_store(struct exceptions *exceptions);
 /* Is it damaged, or of a newer release? */
 bool exceptions_store_unusable(const struct exceptions *exceptions);
 /* By how much the clock was set the last time that exceptions_expire() noticed; 0: never. */

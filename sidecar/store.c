@@ -325,6 +325,16 @@ void store_rollback(struct store *store)
 	roll_back(store);
 }
 
+/* SQLite writes the head of the file though it says the same. */
+int store_probe(struct store *store)
+{
+	char *sql = sqlite3_mprintf("PRAGMA user_version = %d", store_migrations_count);
+	int code = sql ? sqlite3_exec(store->db, sql, NULL, NULL, NULL) : SQLITE_NOMEM;
+
+	sqlite3_free(sql);
+	return code == SQLITE_OK ? 0 : store_note(store, "write to the database", code);
+}
+
 static int enter(struct store *store)
 {
 	return store->in_transaction ? 0 : run(store, STORE_BEGIN, "begin a change");

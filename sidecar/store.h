@@ -30,6 +30,9 @@ struct store;
 int store_open(const char *file, struct store **ret_store, const char **ret_error);
 void store_close(struct store *store); /* takes NULL */
 
+/* Write something that changes nothing; durable on return: does the disk take it? */
+int store_probe(struct store *store);
+
 /* Sentence about the last failure, for the caller's log and answer. */
 const char *store_error(const struct store *store);
 /* Did the last failure mean that the file's contents cannot be trusted (SQLITE_CORRUPT, NOTADB)? */

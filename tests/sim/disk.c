@@ -120,6 +120,11 @@ static void forget(struct store *store)
 	store->in_transaction = false;
 }
 
+int store_probe(struct store *store)
+{
+	return enter(sim_now(), store);
+}
+
 int store_begin(struct store *store)
 {
 	store->in_transaction = true;

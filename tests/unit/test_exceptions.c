@@ -4,6 +4,7 @@
  * are the test's; the store is a real one.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -469,6 +471,25 @@ static void test_set_back_and_read_again(void **state)
 	}
 }
 
+/* What the disk does not know yet is over all the same. */
+static void test_ended_and_read_again(void **state)
+{
+	struct exceptions_revocation revocation = { .tenant = "acme", .reason = "over" };
+	unsigned ids;
+
+	(void)state;
+	grant("acme", "skype", 90);
+	grant("globex", "skype", 10);
+	assert_int_equal(take_back(&revocation, &ids), 1);
+	tick(10, 10);
+	load_again();
+	assert_int_equal(until("acme"), 0);
+	assert_int_equal(until("globex"), 0);
+	assert_int_equal(exceptions_settle(exceptions), 0);
+	start_again();
+	assert_int_equal(exceptions_count(exceptions), 0);
+}
+
 /* Nor a change of something else, nor of the end itself. */
 static void test_set_back_and_changed(void **state)
 {
@@ -533,6 +554,57 @@ static void test_set_back_with_an_old_one(void **state)
 	assert_int_equal(until("forever"), EXEMPT_FOREVER);
 }
 
+/* Damage that comes while it runs: nobody is exempt any more, and nothing is granted by what is whole. */
+static void test_damage(void **state)
+{
+	sqlite3 *db = NULL;
+	struct exception e;
+	char tenant[32];
+	struct stat st;
+	unsigned changes;
+	int fd;
+
+	(void)state;
+	for (unsigned i = 0; i < 200; i++) {
+		snprintf(tenant, sizeof(tenant), "tenant-%u", i);
+		grant(tenant, "skype", 30);
+	}
+	start_again();
+	assert_int_equal(exceptions_count(exceptions), 200);
+	changes = exceptions_store_changes(exceptions);
+	/* somebody else's commit: what SQLite has cached counts no more */
+	assert_int_equal(sqlite3_open(settings.sqlite, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "CREATE TABLE other (a); PRAGMA wal_checkpoint(TRUNCATE)",
+				      NULL, NULL, NULL),
+			 SQLITE_OK);
+	sqlite3_close(db);
+	fd = open(settings.sqlite, O_WRONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	for (off_t at = 4096; at < st.st_size; at++)
+		assert_int_equal(pwrite(fd, "\xa5", 1, at), 1);
+	close(fd);
+	e = wish("late", "skype", 30);
+	assert_int_equal(exceptions_grant(exceptions, &e, error), -EUCLEAN);
+	expect_error("malformed");
+	assert_int_equal(exceptions_count(exceptions), 0);
+	assert_int_equal(until("tenant-7"), 0);
+	assert_true(exceptions_store_unusable(exceptions));
+	assert_int_equal(exceptions_store_changes(exceptions), changes + 1);
+	/* it is not tried again by itself */
+	exceptions_try_store(exceptions);
+	assert_null(exceptions_store(exceptions));
+	e = wish("later", "skype", 30);
+	assert_int_equal(exceptions_grant(exceptions, &e, error), -EUCLEAN);
+	expect_error("malformed");
+	assert_int_equal(exceptions_store_changes(exceptions), changes + 1);
+	/* put right, it is told */
+	unlink(settings.sqlite);
+	load_again();
+	assert_null(exceptions_store_error(exceptions));
+	assert_int_equal(exceptions_store_changes(exceptions), changes + 2);
+	grant("later", "skype", 30);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -547,9 +619,11 @@ int main(void)
 		TEST(test_set_back),
 		TEST(test_set_back_and_right_again),
 		TEST(test_set_back_and_read_again),
+		TEST(test_ended_and_read_again),
 		TEST(test_set_back_and_changed),
 		TEST(test_set_forward),
 		TEST(test_set_back_with_an_old_one),
+		TEST(test_damage),
 	};
 
 	return cmocka_run_group_tests_name("exceptions", tests, NULL, NULL);

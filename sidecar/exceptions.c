@@ -381,9 +381,8 @@ static int check_grant(const struct exceptions *exceptions, const struct excepti
 	return 0;
 }
 
-/* Which one is in the way, so that it can be changed or revoked. */
-static int refuse_twin(const struct exceptions *exceptions, const struct exception *exception,
-		       char error[EXCEPTIONS_ERROR_MAX])
+static const struct active *find_twin(const struct exceptions *exceptions,
+				      const struct exception *exception)
 {
 	const struct active *active = actives_of(exceptions->actives, exception->tenant);
 
@@ -391,11 +390,31 @@ static int refuse_twin(const struct exceptions *exceptions, const struct excepti
 			  strcmp(active->scope, exception->scope) != 0 ||
 			  strcmp(active->destinations, exception->destinations) != 0))
 		active = active->tenant_next;
+	return active;
+}
+
+/* Which one is in the way, so that it can be changed or revoked. */
+static int refuse_twin(const struct active *twin, char error[EXCEPTIONS_ERROR_MAX])
+{
 	return refuse(
 		error, -EEXIST,
 		"this tenant has an active exception for this profile and scope already: %llu; "
 		"steerctl change can give it another end",
-		active ? (unsigned long long)active->id : 0);
+		(unsigned long long)twin->id);
+}
+
+/* The disk may not have taken yet that the one before has ended. */
+static int write_grant(struct exceptions *exceptions, struct exception *exception)
+{
+	int r = note_write(exceptions, store_grant(exceptions->store, exception));
+	int settled = 1;
+
+	if (r != -EEXIST || find_twin(exceptions, exception))
+		return r;
+	while (settled > 0)
+		settled = exceptions_settle(exceptions);
+	return settled < 0 ? settled
+			   : note_write(exceptions, store_grant(exceptions->store, exception));
 }
 
 int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
@@ -410,9 +429,9 @@ int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 	r = check_grant(exceptions, exception, error);
 	if (r < 0)
 		return r;
-	r = note_write(exceptions, store_grant(exceptions->store, exception));
-	if (r == -EEXIST)
-		return refuse_twin(exceptions, exception, error);
+	r = write_grant(exceptions, exception);
+	if (r == -EEXIST && find_twin(exceptions, exception))
+		return refuse_twin(find_twin(exceptions, exception), error);
 	if (r == 0)
 		r = add_active(exceptions, exception);
 	return r == 0 ? 0 : refuse_store(exceptions, r, error);

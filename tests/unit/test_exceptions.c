@@ -400,6 +400,17 @@ static void test_many_ends(void **state)
 
 /* Clocks */
 
+/* The next one can be granted at once, although the disk has not heard of the end yet. */
+static void test_grant_after_the_end(void **state)
+{
+	(void)state;
+	grant("acme", "skype", 30);
+	tick(30, 30);
+	assert_int_equal(expired, 1);
+	grant("acme", "skype", 30);
+	assert_int_equal(until("acme"), now.wall_us + 30 * MINUTE);
+}
+
 static void test_set_back(void **state)
 {
 	(void)state;
@@ -616,6 +627,7 @@ int main(void)
 		TEST(test_compare_and_set),
 		TEST(test_revoke),
 		TEST(test_many_ends),
+		TEST(test_grant_after_the_end),
 		TEST(test_set_back),
 		TEST(test_set_back_and_right_again),
 		TEST(test_set_back_and_read_again),

@@ -104,7 +104,7 @@ def main():
     parser.add_argument("--bytes", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     args = parser.parse_args()
-    args.port, args.tls, args.timeout = 0, False, 15.0
+    args.port, args.tls, args.timeout, args.proxy = 0, False, 15.0, None
     sock, path = connect(args)
     print(json.dumps({"path": path}), flush=True)
     sock.setblocking(False)

@@ -204,6 +204,14 @@ static int64_t end_by_now(const struct active *active, const struct clock_readin
 	return end <= active->wall_end_us - CLOCK_STEP_MIN_US ? end : active->wall_end_us;
 }
 
+/* The ends, with the time of day as it goes now. */
+static void set_ends(struct active *active, const struct clock_reading *now)
+{
+	active->expires_at_us = end_by_now(active, now);
+	active->kernel_end_us = least(active->boot_end_us,
+				      active->wall_end_us - (now->wall_us - now->boottime_us));
+}
+
 int64_t active_age_us(const struct active *active, const struct clock_reading *now)
 {
 	const int64_t wall = now->wall_us - active->granted_at_us;
@@ -220,7 +228,7 @@ static void read_ends(struct active *active, const struct exception *exception,
 	if (!exception->expires_at_us)
 		return;
 	active->boot_end_us = boot_end(exception, now);
-	active->expires_at_us = end_by_now(active, now);
+	set_ends(active, now);
 }
 
 static void sort(struct actives *actives, struct active *active)
@@ -249,7 +257,7 @@ void actives_limit(struct actives *actives, struct active *active, int64_t boot_
 	if (!active->wall_end_us || active->boot_end_us <= boot_end_us)
 		return;
 	active->boot_end_us = boot_end_us;
-	active->expires_at_us = end_by_now(active, now);
+	set_ends(active, now);
 	sort(actives, active);
 }
 
@@ -262,7 +270,7 @@ void actives_set_clock(struct actives *actives, const struct clock_reading *now,
 	for (active = actives->ids; active; active = active->hh.next) {
 		if (!active->wall_end_us)
 			continue;
-		active->expires_at_us = end_by_now(active, now);
+		set_ends(active, now);
 		each(user, active);
 	}
 	for (i = actives->heap_count / 2; i > 0; i--)

@@ -20,6 +20,7 @@ struct active {
 	int64_t expires_at_us; /* by the clock as it goes now, so maybe earlier than on disk; 0: never */
 	int64_t wall_end_us;         /* as on disk: it ends when the time of day gets there, */
 	int64_t boot_end_us;         /* or when this boot is so old, whichever comes first */
+	int64_t kernel_end_us;       /* which that is when this boot is so old; 0: never */
 	int64_t granted_at_us;       /* as on disk */
 	int64_t granted_boottime_us; /* in this boot; before it: negative */
 	struct tenant *tenant;

@@ -22,6 +22,11 @@ int64_t clock_monotonic_us(void)
 	return read_us(CLOCK_MONOTONIC);
 }
 
+int64_t clock_boottime_us(void)
+{
+	return read_us(CLOCK_BOOTTIME);
+}
+
 struct clock_reading clock_read(void)
 {
 	struct clock_reading reading = { .wall_us = read_us(CLOCK_REALTIME),

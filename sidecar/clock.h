@@ -14,6 +14,10 @@ int64_t clock_wall_us(void);
 /* Since some start: what waits and deadlines are measured with. */
 int64_t clock_monotonic_us(void);
 
+/* Since the machine was started, asleep or awake; nobody can set it: what exceptions' ends in the kernel are
+ * reckoned by. */
+int64_t clock_boottime_us(void);
+
 /* sd_id128_t in hex */
 #define CLOCK_BOOT_LEN 32
 

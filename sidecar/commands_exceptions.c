@@ -327,6 +327,14 @@ static int read_change(yajl_val request, struct exceptions_change *ret,
 	return r;
 }
 
+static const char *change_message(int kernel)
+{
+	if (kernel < 0)
+		return "Changed. The kernel refused the change; the lease ends all bypassing "
+		       "within seconds.";
+	return "Changed. Flows that run stay where they are.";
+}
+
 int commands_change(void *user, const struct control_caller *caller, yajl_val request,
 		    struct json_writer *w, char error[CONTROL_ERROR_MAX])
 {
@@ -336,7 +344,7 @@ int commands_change(void *user, const struct control_caller *caller, yajl_val re
 	char why[EXCEPTIONS_ERROR_MAX] = "";
 	struct exception exception;
 	uint64_t id = 0;
-	int r = read_number(request, "id", &id, error);
+	int r = read_number(request, "id", &id, error), kernel;
 
 	if (r == 0 && !id)
 		r = refuse(error, -EINVAL, "id: expected the number of an exception");
@@ -351,12 +359,12 @@ int commands_change(void *user, const struct control_caller *caller, yajl_val re
 		return refuse(error, r, "%s", why);
 	}
 	publish_record(daemon, EVENT_EXCEPTION_CHANGED, &exception, caller->name);
-	core_settle(&daemon->core);
+	kernel = r > 0 ? core_settle_revocation(&daemon->core) : core_settle(&daemon->core);
 	log_info("exceptions", "%llu: \"%s\" of \"%s\" changed by %s, version %llu",
 		 (unsigned long long)exception.id, exception.profile, exception.tenant,
 		 caller->name, (unsigned long long)exception.version);
 	write_exception(w, "exception", &exception);
-	json_string(w, "message", "Changed. Flows that run stay where they are.");
+	json_string(w, "message", change_message(kernel));
 	return 0;
 }
 

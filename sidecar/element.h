@@ -25,7 +25,7 @@ struct element_key {
 /* What the kernel shall hold, or was seen to hold. */
 struct element {
 	struct element_key key;
-	int64_t expires_us; /* wall clock, microseconds since 1970; 0: never */
+	int64_t expires_us; /* clock_boottime_us(), which nobody can set back; 0: never */
 };
 
 #endif

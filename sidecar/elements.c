@@ -25,7 +25,7 @@
 #define TOO_LATE_US 20000
 /* A kernel that always takes long does so for every transaction: then once more is no better. */
 #define LATE_TRIES 3
-/* A clock that is being slewed moves by less; every expiry would be looked at for nothing. */
+/* The two are not read at one time; every expiry would be looked at for nothing. */
 #define STEP_US 10000
 
 enum queue { QUEUE_NONE, QUEUE_WITHDRAW, QUEUE_GRANT };
@@ -51,7 +51,7 @@ struct elements {
 	size_t wanted;
 	uint32_t plan;
 	uint64_t wrong;
-	int64_t offset; /* of the wall clock to the monotonic one */
+	int64_t offset; /* of CLOCK_BOOTTIME to the monotonic clock */
 };
 
 struct elements *elements_new(void)
@@ -223,9 +223,9 @@ void elements_observe_end(struct elements *elements, uint64_t *ret_wrong)
 	*ret_wrong = elements->wrong;
 }
 
-void elements_set_clock(struct elements *elements, int64_t wall_us, int64_t monotonic_us)
+void elements_set_clock(struct elements *elements, int64_t boottime_us, int64_t monotonic_us)
 {
-	const int64_t step = wall_us - monotonic_us - elements->offset;
+	const int64_t step = boottime_us - monotonic_us - elements->offset;
 	struct entry *entry, *next;
 
 	if (llabs((long long)step) < STEP_US)

@@ -27,11 +27,11 @@ void elements_plan_begin(struct elements *elements);
 void elements_plan_end(struct elements *elements);
 
 /*
- * Say how late it is by both clocks, before anything is observed and before each batch. Expiries are
- * times of day, but the kernel counts down by the monotonic clock: when the wall clock is put
- * forward or back, what the kernel holds ends at another time of day than before.
+ * Say how late it is by both clocks, before anything is observed and before each batch. Expiries are by
+ * CLOCK_BOOTTIME, but the kernel counts down by the monotonic clock, which stands still while the machine
+ * sleeps: what the kernel held before a sleep ends later.
  */
-void elements_set_clock(struct elements *elements, int64_t wall_us, int64_t monotonic_us);
+void elements_set_clock(struct elements *elements, int64_t boottime_us, int64_t monotonic_us);
 
 /*
  * Say what the kernel holds: begin, each element, end. Without a call in between the kernel is
@@ -45,7 +45,7 @@ void elements_observe_end(struct elements *elements, uint64_t *ret_wrong);
 /*
  * The next batch of at most max removals and additions together. Withdrawals of the whole
  * difference come before the first grant; a changed expiry is a removal and an addition in one
- * batch. now_us: wall clock; what has expired by then is gone from the kernel by itself.
+ * batch. now_us: CLOCK_BOOTTIME; what has expired by then is gone from the kernel by itself.
  * Returns how many there are; 0 when kernel and desire agree.
  */
 struct element_batch {

@@ -107,7 +107,7 @@ static void set_exempt(void *user, const struct active *active)
 
 	if (active->profile >= 0)
 		model_set_exempt(exceptions->model, active->tenant, (unsigned)active->profile,
-				 active->expires_at_us ? active->expires_at_us : EXEMPT_FOREVER);
+				 active->kernel_end_us ? active->kernel_end_us : EXEMPT_FOREVER);
 }
 
 /* The profile's index; -1: it grants nothing, by the settings or because of its scope. */
@@ -508,6 +508,7 @@ int exceptions_change(struct exceptions *exceptions, uint64_t id,
 {
 	struct active *active = actives_find(exceptions->actives, id);
 	struct clock_reading now;
+	int64_t end;
 	int r;
 
 	if (!active)
@@ -524,9 +525,10 @@ int exceptions_change(struct exceptions *exceptions, uint64_t id,
 	if (r < 0)
 		return refuse_store(exceptions, r, error);
 	now = clock_read();
+	end = active->kernel_end_us;
 	actives_change(exceptions->actives, active, ret, &now);
 	set_exempt(exceptions, active);
-	return 0;
+	return active->kernel_end_us && (!end || active->kernel_end_us < end);
 }
 
 /* Ends */

@@ -60,7 +60,8 @@ struct exceptions_change {
 
 /*
  * Change an active one; *ret is the record afterwards. The end is at most the profile's
- * max_lifetime_s after the first grant. -ENOENT: no such exception is active; -ESTALE: its version is
+ * max_lifetime_s after the first grant. 0; 1: it ends sooner than before, which the kernel has to be told as
+ * it is told a revocation. -ENOENT: no such exception is active; -ESTALE: its version is
  * not if_version; -EINVAL; or of the store; error is a sentence.
  */
 int exceptions_change(struct exceptions *exceptions, uint64_t id,

@@ -214,7 +214,7 @@ int nft_apply(struct nft *nft, const struct element *removals, size_t removal_co
 {
 	const struct change out = { NFT_MSG_DELSETELEM, 0, removals, removal_count, 0 };
 	const struct change in = { NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, additions,
-				   addition_count, clock_wall_us() };
+				   addition_count, clock_boottime_us() };
 	struct nft_batch batch;
 	int err;
 
@@ -393,7 +393,7 @@ static int ask_elements(struct nft *nft, struct nftnl_set *s, uint16_t flags, st
 	nftnl_set_elems_nlmsg_build_payload(nlh, s);
 	dump->count = 0;
 	dump->err = 0;
-	dump->now = clock_wall_us();
+	dump->now = clock_boottime_us();
 	return nft_link_ask(&nft->link, nlh, keep_elements, dump);
 }
 

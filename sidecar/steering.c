@@ -130,7 +130,7 @@ static int observe(struct steering *steering, uint64_t *ret_wrong)
 {
 	int r;
 
-	elements_set_clock(steering->elements, clock_wall_us(), clock_monotonic_us());
+	elements_set_clock(steering->elements, clock_boottime_us(), clock_monotonic_us());
 	elements_observe_begin(steering->elements);
 	r = nft_each_element(steering->nft, observe_one, steering->elements);
 	if (r == 0)
@@ -283,9 +283,9 @@ static int flush_batches(struct steering *steering)
 	unsigned grants = 0;
 	int r = 0;
 
-	elements_set_clock(steering->elements, clock_wall_us(), clock_monotonic_us());
-	while (r == 0 &&
-	       elements_next_batch(steering->elements, NFT_BATCH_MAX, clock_wall_us(), &batch)) {
+	elements_set_clock(steering->elements, clock_boottime_us(), clock_monotonic_us());
+	while (r == 0 && elements_next_batch(steering->elements, NFT_BATCH_MAX, clock_boottime_us(),
+					     &batch)) {
 		int64_t began = clock_monotonic_us();
 
 		if (batch.addition_count && grants++ == GRANT_BATCHES)

@@ -24,9 +24,10 @@ struct child {
 	uint32_t child_id, spi_in, reqid;
 	uint32_t replaces; /* child_id of the one it rekeys, 0: none */
 	uint32_t replaces_spi;
-	bool twin;     /* has another's SPI */
-	bool rekeyed;  /* another one has replaced it, or is about to */
-	unsigned peer; /* index */
+	bool twin;       /* has another's SPI */
+	bool rekeyed;    /* another one has replaced it, or is about to */
+	bool reassigned; /* another tenant's since steerd may have heard of it */
+	unsigned peer;   /* index */
 	unsigned handle;
 };
 
@@ -394,7 +395,9 @@ static void install(struct sim *sim, uint64_t arg)
 {
 	struct child *child = find_child(sim->gateway, (uint32_t)arg);
 	const struct peer *peer;
-	struct truth_sa sa = { .live = true, .twin = child && child->twin };
+	struct truth_sa sa = { .live = true,
+			       .twin = child && child->twin,
+			       .reassigned = child && child->reassigned };
 
 	if (!is_of_this_life(sim->gateway, arg) || !child || child->state != CHILD_INSTALLING)
 		return;
@@ -622,7 +625,7 @@ void gateway_reassign(struct sim *sim)
 	}
 	for (unsigned step = 0; gateway->publisher && step < 3; step++)
 		for (unsigned i = 0; i < CHILDREN; i++) {
-			const struct child *child = &gateway->children[i];
+			struct child *child = &gateway->children[i];
 			const struct publisher_child record = describe(gateway, child);
 
 			if (!child->state || child->state == CHILD_LEAVING || !changed[child->peer])
@@ -632,6 +635,7 @@ void gateway_reassign(struct sim *sim)
 						  record.tenant);
 			else
 				publisher_repeat(gateway->publisher, child->child_id, step == 1);
+			child->reassigned = true;
 			if (step == 0 && child->state != CHILD_INSTALLING)
 				truth_reassign(sim, child->handle,
 					       gateway->peers[child->peer].tenant);

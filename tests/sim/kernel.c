@@ -332,16 +332,16 @@ int nft_remove(struct nft *nft)
 	return commit(sim, nft);
 }
 
-/* As libnftnl's caller does: what has expired by the wall clock is left out. */
+/* As libnftnl's caller does: what has expired is left out. */
 static int add_timed(struct sim *sim, const struct element *element)
 {
-	int64_t now = sim_wall_us(sim), left_ms;
+	int64_t left_ms;
 
 	if (!element->expires_us)
 		return add_element(sim, &element->key, 0, false);
-	if (element->expires_us <= now)
+	if (element->expires_us <= sim->mono_us)
 		return 0;
-	left_ms = (element->expires_us - now) / 1000;
+	left_ms = (element->expires_us - sim->mono_us) / 1000;
 	return add_element(sim, &element->key, sim->mono_us + (left_ms ? left_ms : 1) * 1000,
 			   false);
 }
@@ -443,15 +443,14 @@ int nft_renew(struct nft *nft, uint32_t enabled)
 	return commit(sim, nft);
 }
 
-static struct element to_element(const struct sim *sim, const struct kernel_element *from,
-				 unsigned set, unsigned profile)
+static struct element to_element(const struct kernel_element *from, unsigned set, unsigned profile)
 {
 	struct element element = { .key = { .set = (uint8_t)set, .profile = (uint8_t)profile } };
 
 	memcpy(element.key.lo, from->lo, 16);
 	memcpy(element.key.hi, from->hi, 16);
 	if (from->until)
-		element.expires_us = sim_wall_us(sim) + (from->until - sim->mono_us) / 1000 * 1000;
+		element.expires_us = from->until / 1000 * 1000;
 	return element;
 }
 
@@ -472,7 +471,7 @@ static int each_element(struct nft *nft, void (*each)(const struct element *, vo
 				return -EINTR;
 			collect_garbage(sim, s);
 			for (unsigned i = 0; i < s->count; i++) {
-				struct element element = to_element(sim, &s->elements[i], set, p);
+				struct element element = to_element(&s->elements[i], set, p);
 
 				each(&element, user);
 			}

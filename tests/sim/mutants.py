@@ -260,7 +260,7 @@ MUTANTS = [
      "\tif (r == 0)\n\t\tr = add_active(exceptions, exception);\n\treturn r == 0",
      "\tadd_active(exceptions, exception);\n\treturn r == 0"),
     ("an exception with an end is one without", "exceptions.c",
-     "active->expires_at_us ? active->expires_at_us : EXEMPT_FOREVER", "EXEMPT_FOREVER"),
+     "active->kernel_end_us ? active->kernel_end_us : EXEMPT_FOREVER", "EXEMPT_FOREVER"),
     ("a change that is not on disk counts", "exceptions.c",
      "\t\tr = note_write(exceptions,\n\t\t\t       store_change(", "\t\tnote_write(exceptions,\n\t\t\t       store_change("),
     ("a change of the end does not reach the kernel", "exceptions.c",

@@ -36,6 +36,11 @@ int64_t clock_monotonic_us(void)
 	return now_playing->mono_us;
 }
 
+int64_t clock_boottime_us(void)
+{
+	return now_playing->mono_us;
+}
+
 int64_t clock_wall_us(void)
 {
 	return sim_wall_us(now_playing);

@@ -87,6 +87,11 @@ int64_t steerd_went_on_at(const struct sim *sim)
 	return sim->steerd->went_on_at;
 }
 
+bool steerd_stopped(const struct sim *sim)
+{
+	return sim->steerd->busy_until > sim->mono_us;
+}
+
 struct core *steerd_core(struct sim *sim)
 {
 	return &sim->steerd->daemon->core;
@@ -555,6 +560,8 @@ void steerd_change(struct sim *sim, unsigned id, int64_t seconds)
 		 id, hash, (long long)seconds);
 	r = ask(sim, "change", request, answer);
 	sim_note(sim, "  change exception %u to %lld s: %d", id, (long long)seconds, r);
+	if (r == 0 && !sim->steerd->dead && !strstr(answer, "The kernel refused"))
+		truth_settled(sim, id - 1);
 	end(sim);
 }
 

@@ -34,6 +34,8 @@ bool steerd_call(struct sim *sim);
 
 /* When a call that had been stopped or slow last went on. */
 int64_t steerd_went_on_at(const struct sim *sim);
+/* Is it stopped again, or slow again? */
+bool steerd_stopped(const struct sim *sim);
 
 /* Has no snapshot been read since a doubt, or since the start? */
 bool steerd_doubtful(const struct sim *sim);

@@ -16,7 +16,8 @@
 /* Silence is noticed after lost_after, then the lease runs out; and a turn of the loop. */
 #define OWNER_MAX_US (3 * SIM_S + 3 * SIM_S + SIM_S)
 /* A renewal that was stopped on its way is made when steerd goes on; then it reads what waits, or, if it
- * is started anew just then, a snapshot, for which there is a lease's time. */
+ * is started anew just then, a snapshot, for which there is a lease's time; as there is if it is stopped again
+ * before it reads. */
 #define TURN_MAX_US (50 * SIM_MS)
 /* After these, one lease, and the tick that ends an exception. */
 #define LEASE_MAX_US (3 * SIM_S + 600 * SIM_MS)
@@ -31,6 +32,7 @@ struct slot {
 	int64_t granted_us, ended_us; /* monotonic */
 	int64_t expires_us;           /* wall clock */
 	int64_t lifetime_over_us;     /* monotonic: whatever is done to the wall clock */
+	int64_t changed_us; /* when its end was, of which nobody said that the kernel has it; or 0 */
 };
 
 struct truth {
@@ -178,8 +180,7 @@ static struct slot *slot_of(struct sim *sim, unsigned row)
 static int64_t expired_since(const struct sim *sim, const struct slot *slot)
 {
 	const int64_t late = sim_wall_us(sim) - slot->expires_us;
-	/* Less than that is adjusting a clock. */
-	const int64_t over = slot->lifetime_over_us + CLOCK_STEP_MIN_US;
+	const int64_t over = slot->lifetime_over_us;
 	int64_t since = 0;
 
 	if (!slot->expires_us)
@@ -219,7 +220,15 @@ void truth_granted(struct sim *sim, unsigned row)
 
 void truth_changed(struct sim *sim, unsigned row)
 {
-	set_end(slot_of(sim, row), sim, &sim->truth->book.rows[row]);
+	struct slot *slot = slot_of(sim, row);
+
+	slot->changed_us = sim->mono_us;
+	set_end(slot, sim, &sim->truth->book.rows[row]);
+}
+
+void truth_settled(struct sim *sim, unsigned row)
+{
+	slot_of(sim, row)->changed_us = 0;
 }
 
 static void end_slot(struct sim *sim, struct slot *slot, bool *ret_why)
@@ -296,6 +305,10 @@ static bool ends_late(struct sim *sim, const struct slot *slot)
 			return true;
 		}
 	}
+	if (slot->changed_us && sim->mono_us - slot->changed_us <= LEASE_MAX_US) {
+		note_window(sim, WINDOW_KERNEL, sim->mono_us - slot->changed_us);
+		return true;
+	}
 	if ((slot->refused || (refused && refused >= since - REFUSED_NEAR_US)) &&
 	    sim->mono_us - since <= LEASE_MAX_US) {
 		note_window(sim, WINDOW_KERNEL, sim->mono_us - since);
@@ -327,7 +340,8 @@ static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile, 
 	 * tenant whose its SA was. */
 	if ((sa->twin || sa->reassigned || gateway_userspace(sim)) &&
 	    (age <= OWNER_MAX_US ||
-	     went_on <= (steerd_unknown(sim) ? LEASE_MAX_US : TURN_MAX_US))) {
+	     went_on <=
+		     (steerd_unknown(sim) || steerd_stopped(sim) ? LEASE_MAX_US : TURN_MAX_US))) {
 		note_window(sim, WINDOW_OWNER, age);
 		return;
 	}

@@ -80,6 +80,8 @@ struct truth_book *truth_book(struct sim *sim);
 /* A row was written; it got another end; it has ended. */
 void truth_granted(struct sim *sim, unsigned row);
 void truth_changed(struct sim *sim, unsigned row);
+/* steerd said that a changed end is in the kernel too. */
+void truth_settled(struct sim *sim, unsigned row);
 void truth_ended(struct sim *sim, unsigned row);
 /* steerd said that an exception is revoked, in the kernel too (0) or not (negative). */
 void truth_revoked(struct sim *sim, unsigned tenant, int kernel);

@@ -256,8 +256,8 @@ static void test_kernel_may_end_early_not_late(void **state)
 	assert_int_equal(batch.additions[0].key.lo[3], 2);
 }
 
-/* The kernel counts on: what the wall clock says is over is still there. */
-static void test_clock_put_forward(void **state)
+/* The kernel did not count meanwhile: what is over is still there. */
+static void test_the_machine_slept(void **state)
 {
 	(void)state;
 	elements_set_clock(elements, NOW, NOW);
@@ -273,7 +273,7 @@ static void test_clock_put_forward(void **state)
 	assert_int_equal(batch.additions[0].key.lo[3], 2);
 }
 
-static void test_clock_put_back(void **state)
+static void test_clocks_that_drift_apart(void **state)
 {
 	(void)state;
 	elements_set_clock(elements, NOW, NOW);
@@ -284,7 +284,7 @@ static void test_clock_put_back(void **state)
 	assert_int_equal(elements_next_batch(elements, 16, NOW - 3600 * SEC, &batch), 2);
 	assert_int_equal(batch.additions[0].key.lo[3], 1);
 	elements_committed(elements, &batch, 0);
-	/* a clock that is being slewed is not looked after all the time */
+	/* a little is not looked after all the time */
 	elements_set_clock(elements, NOW - 3600 * SEC + 9000, NOW);
 	assert_int_equal(elements_next_batch(elements, 16, NOW - 3600 * SEC, &batch), 0);
 }
@@ -307,8 +307,8 @@ int main(void)
 		TEST(test_observation_corrects),
 		TEST(test_a_new_plan_unwants_the_rest),
 		TEST(test_kernel_may_end_early_not_late),
-		TEST(test_clock_put_forward),
-		TEST(test_clock_put_back),
+		TEST(test_the_machine_slept),
+		TEST(test_clocks_that_drift_apart),
 	};
 
 	return cmocka_run_group_tests_name("elements", tests, NULL, NULL);

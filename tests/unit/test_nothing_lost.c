@@ -47,6 +47,11 @@ int64_t clock_wall_us(void)
 	return now.wall_us;
 }
 
+int64_t clock_boottime_us(void)
+{
+	return now.boottime_us;
+}
+
 int64_t clock_monotonic_us(void)
 {
 	return now.boottime_us;
@@ -122,7 +127,7 @@ static void change(uint64_t id, int64_t minutes)
 	struct exception e;
 
 	say(BEGIN, 1);
-	expect(exceptions_change(exceptions, id, &change, &actor, &e, error) == 0);
+	expect(exceptions_change(exceptions, id, &change, &actor, &e, error) >= 0);
 	say(DONE, 1);
 }
 

@@ -95,6 +95,8 @@ struct event {
 	uint64_t children;    /* heartbeat, resynced: child SAs the publisher knows */
 
 	const char *profile;
+	const char *scope;        /* what of the tenant: "host 198.18.1.5" */
+	const char *destinations; /* networks with commas between them; absent: any */
 	const char *path;
 	const char *reason; /* one sentence for a person */
 	const char *actor;  /* who granted or revoked */

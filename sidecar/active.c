@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "active.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -141,24 +142,28 @@ static void leave_holder(struct actives *actives, struct active *active)
 	free(holder);
 }
 
+static void free_active(struct active *active)
+{
+	if (active)
+		scope_free(active->scope);
+	free(active);
+}
+
 static struct active *copy(const struct exception *exception)
 {
-	const char *const texts[] = { exception->profile, exception->scope,
-				      exception->destinations };
-	const char *places[3];
-	struct active *active;
-	size_t len = 0, i;
+	struct active *active = calloc(1, sizeof(*active) + strlen(exception->profile) + 1);
+	char error[SCOPE_ERROR_MAX];
+	int r;
 
-	for (i = 0; i < 3; i++)
-		len += strlen(texts[i]) + 1;
-	active = calloc(1, sizeof(*active) + len);
 	if (!active)
 		return NULL;
-	for (i = 0, len = 0; i < 3; len += strlen(texts[i++]) + 1)
-		places[i] = strcpy(active->texts + len, texts[i]);
-	active->profile_name = places[0];
-	active->scope = places[1];
-	active->destinations = places[2];
+	r = scope_parse(exception->scope, exception->destinations, &active->scope, error);
+	if (r == -ENOMEM) {
+		free(active);
+		return NULL;
+	}
+	active->unreadable = r < 0;
+	strcpy(active->profile_name, exception->profile);
 	return active;
 }
 
@@ -284,12 +289,12 @@ struct active *actives_add(struct actives *actives, const struct exception *exce
 	struct holder *holder = active && make_room(actives) ? get_holder(actives, tenant) : NULL;
 
 	if (!holder) {
-		free(active);
+		free_active(active);
 		return NULL;
 	}
 	active->id = exception->id;
 	active->tenant = tenant;
-	active->profile = profile;
+	active->profile = active->unreadable ? -1 : profile;
 	active->heap_at = NOT_IN_HEAP;
 	active->granted_at_us = exception->granted.wall_us;
 	active->granted_boottime_us = granted_boottime(exception, now);
@@ -306,7 +311,7 @@ void actives_remove(struct actives *actives, struct active *active)
 		pull(actives, active);
 	leave_holder(actives, active);
 	HASH_DEL(actives->ids, active);
-	free(active);
+	free_active(active);
 }
 
 struct active *actives_find(const struct actives *actives, uint64_t id)

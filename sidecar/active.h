@@ -2,7 +2,8 @@
 /*
  * The exceptions in force, in memory: found by id and by tenant in constant time, and the next one
  * to end without looking at the others (a heap). What they mean for the kernel is exceptions.h's
- * business. At most as many as the caller adds; about 300 bytes each. One thread.
+ * business. At most as many as the caller adds; about 300 bytes each, and 80
+ * more for one of a part of its tenant. One thread.
  */
 #ifndef TENANT_STEER_ACTIVE_H
 #define TENANT_STEER_ACTIVE_H
@@ -13,6 +14,7 @@
 
 #include "model.h"
 #include "record.h"
+#include "scope.h"
 
 struct active {
 	uint64_t id;
@@ -28,8 +30,9 @@ struct active {
 	size_t heap_at;
 	struct active *tenant_prev, *tenant_next;
 	UT_hash_handle hh;
-	const char *profile_name, *scope, *destinations; /* as on disk, in texts */
-	char texts[];
+	struct scope *scope; /* NULL: all of the tenant to any destination */
+	bool unreadable;     /* what it covers on disk is no scope: it grants nothing */
+	char profile_name[]; /* as on disk */
 };
 
 struct actives;
@@ -40,7 +43,8 @@ size_t actives_count(const struct actives *actives);
 
 /*
  * Add what the record says, of a tenant of the model, which must stay as long as it is here.
- * profile is its index in the settings. NULL: no memory, or the id is here already.
+ * profile is its index in the settings, not kept if it is unreadable. NULL: no memory, or the id is here
+ * already.
  */
 struct active *actives_add(struct actives *actives, const struct exception *exception,
 			   struct tenant *tenant, int profile, const struct clock_reading *now);

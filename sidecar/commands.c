@@ -60,6 +60,7 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 		{ "kernel_commits", steering.commits },
 		{ "kernel_failures", steering.failures },
 		{ "kernel_repairs", steering.repairs },
+		{ "elements_refused", elements_refused(daemon->core.elements) },
 		{ "lease_renewals", steering.renewals },
 		{ "routes_changed", steering.routes_changed },
 		{ "kernel_sas", sas.states },
@@ -177,6 +178,14 @@ static void write_children(struct json_writer *w, const struct tenant *tenant)
 	json_array_end(w);
 }
 
+static bool is_exempt_in_part(const struct tenant *tenant, unsigned profile)
+{
+	for (unsigned i = 0; i < tenant->exemption_count; i++)
+		if (tenant->exemptions[i].profile == profile && tenant->exemptions[i].scope)
+			return true;
+	return false;
+}
+
 static void write_tenant(struct daemon *daemon, struct json_writer *w, const struct tenant *tenant)
 {
 	const struct child_sa *first = tenant->children;
@@ -187,6 +196,11 @@ static void write_tenant(struct daemon *daemon, struct json_writer *w, const str
 	json_array_begin(w, "profiles");
 	for (unsigned p = 0; p < daemon->core.settings->profile_count; p++)
 		if (model_exempt_until(tenant, p))
+			json_string(w, NULL, daemon->core.settings->profiles[p].name);
+	json_array_end(w);
+	json_array_begin(w, "part_profiles");
+	for (unsigned p = 0; p < daemon->core.settings->profile_count; p++)
+		if (is_exempt_in_part(tenant, p))
 			json_string(w, NULL, daemon->core.settings->profiles[p].name);
 	json_array_end(w);
 	json_string(w, "steering",

@@ -106,18 +106,23 @@ static int read_text(yajl_val request, const char *name, char *ret, size_t size,
 	return 0;
 }
 
-/* One that it may have; *ret stays as it is then. */
-static int read_optional(yajl_val request, const char *name, const char **ret,
-			 char error[CONTROL_ERROR_MAX])
+/* One that it may have; *ret stays as it is if it has not. */
+static int read_sized(yajl_val request, const char *name, size_t size, const char **ret,
+		      char error[CONTROL_ERROR_MAX])
 {
 	const char *text = control_string(request, name);
 
-	if (text && (!*text || strlen(text) >= RECORD_TEXT_MAX))
-		return refuse(error, -EINVAL, "%s: expected 1 to %d bytes", name,
-			      RECORD_TEXT_MAX - 1);
+	if (text && (!*text || strlen(text) >= size))
+		return refuse(error, -EINVAL, "%s: expected 1 to %zu bytes", name, size - 1);
 	if (text)
 		*ret = text;
 	return 0;
+}
+
+static int read_optional(yajl_val request, const char *name, const char **ret,
+			 char error[CONTROL_ERROR_MAX])
+{
+	return read_sized(request, name, RECORD_TEXT_MAX, ret, error);
 }
 
 static int read_tenant(yajl_val request, char error[CONTROL_ERROR_MAX])
@@ -199,7 +204,8 @@ static int read_grant(yajl_val request, struct exception *ret, char error[CONTRO
 	if (r == 0)
 		r = read_optional(request, "scope", &scope, error);
 	if (r == 0)
-		r = read_optional(request, "destinations", &destinations, error);
+		r = read_sized(request, "destinations", RECORD_DESTINATIONS_MAX, &destinations,
+			       error);
 	if (r == 0)
 		r = read_end(request, &ret->expires_at_us, error);
 	if (r == 0 && !ret->expires_at_us)
@@ -234,6 +240,8 @@ static void publish_record(struct daemon *daemon, enum event_type type,
 		.type = type,
 		.tenant = exception->tenant,
 		.profile = exception->profile,
+		.scope = exception->scope,
+		.destinations = *exception->destinations ? exception->destinations : NULL,
 		.path = profile < 0 ? NULL : settings->paths[settings->profiles[profile].path].name,
 		.actor = actor,
 		.reason = *exception->reason ? exception->reason : NULL,
@@ -246,8 +254,23 @@ static void publish_record(struct daemon *daemon, enum event_type type,
 	stream_publish(daemon->core.stream, &ev);
 }
 
+/* Does some child SA of the tenant have what the exception covers? */
+static bool is_connected(const struct exception *exception, const struct tenant *tenant)
+{
+	struct scope *scope = NULL;
+	char why[SCOPE_ERROR_MAX];
+	bool connected;
+
+	if (scope_parse(exception->scope, exception->destinations, &scope, why) < 0)
+		return false;
+	connected = model_scope_connected(scope, tenant);
+	scope_free(scope);
+	return connected;
+}
+
 /* The tenant's own words, in a sentence an operator can act on. */
-static const char *grant_message(struct daemon *daemon, const struct tenant *tenant)
+static const char *grant_message(struct daemon *daemon, const struct tenant *tenant,
+				 const struct exception *exception)
 {
 	const char *reason;
 
@@ -262,6 +285,9 @@ static const char *grant_message(struct daemon *daemon, const struct tenant *ten
 	if (tenant->disputed)
 		return "Granted, but an SPI of the tenant is also somebody else's: both are "
 		       "enforced.";
+	if (!is_connected(exception, tenant))
+		return "Granted, but no child SA of the tenant has this address or identity now, "
+		       "so nothing of it is steered. It takes effect when one has.";
 	return "New flows of the profile take the path from now on; flows that run stay where they "
 	       "are.";
 }
@@ -295,7 +321,7 @@ int commands_grant(void *user, const struct control_caller *caller, yajl_val req
 	write_exception(w, "exception", &exception);
 	json_bool(w, "tenant_known", tenant && tenant->child_count);
 	json_uint(w, "child_sas", tenant ? tenant->child_count : 0);
-	json_string(w, "message", grant_message(daemon, tenant));
+	json_string(w, "message", grant_message(daemon, tenant, &exception));
 	return 0;
 }
 

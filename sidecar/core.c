@@ -469,6 +469,21 @@ static bool was_stopped(struct core *core)
 	return now - before > core->settings->lease_ms * 1000;
 }
 
+/* What the sets had no room for is decided again when they have. */
+static void retry_refused(struct core *core)
+{
+	const struct tenant *tenant;
+	const struct child_sa *child;
+
+	if (!elements_room_again(core->elements))
+		return;
+	core->addresses_changed = true;
+	for (tenant = core->model.tenants; tenant; tenant = tenant->hh.next)
+		if (tenant->partial)
+			DL_FOREACH2(tenant->children, child, tenant_next)
+	on_changed(core, child->spi_in);
+}
+
 void core_tick(struct core *core)
 {
 	/* First, because ends may have moved with the clock, which steering compares with. */
@@ -478,6 +493,7 @@ void core_tick(struct core *core)
 	if (steering_flows_unchecked(core->steering))
 		conntrack_forget_all(core->conntrack);
 	forget_departed(core);
+	retry_refused(core);
 	core_settle(core);
 	retry_store(core);
 	report_store(core);
@@ -530,7 +546,7 @@ int core_open(struct core *core, const struct settings *settings, core_rest rest
 	core->ticked_us = clock_monotonic_us();
 	strcpy(error, "no memory");
 	model_init(&core->model, settings->max_child_sas, &callbacks, core);
-	core->elements = elements_new();
+	core->elements = elements_new(settings->max_child_sas);
 	core->exceptions = exceptions_new(&core->model);
 	if (!core->elements || !core->exceptions)
 		return -ENOMEM;
@@ -557,7 +573,7 @@ int core_open(struct core *core, const struct settings *settings, core_rest rest
 
 int core_reload(struct core *core, const struct settings *settings, char error[ROUTE_ERROR_MAX])
 {
-	struct elements *elements = elements_new();
+	struct elements *elements = elements_new(settings->max_child_sas);
 	struct steering *steering = NULL;
 	int r = -ENOMEM;
 

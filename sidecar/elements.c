@@ -16,6 +16,9 @@
 #define HASH_INITIAL_NUM_BUCKETS_LOG2 STEERD_BUCKETS_LOG2
 #include <utlist.h>
 
+#include "element_groups.h"
+#include "settings.h"
+
 #define NONE INT64_MIN /* neither an expiry nor 0, "for ever" */
 /*
  * The kernel keeps a remaining time, in jiffies, and when it was read is not known exactly: an
@@ -31,7 +34,6 @@
 enum queue { QUEUE_NONE, QUEUE_WITHDRAW, QUEUE_GRANT };
 
 struct entry {
-	struct element_key key;
 	int64_t want; /* expiry, 0 for ever, NONE */
 	int64_t have;
 	uint32_t plan;
@@ -40,29 +42,63 @@ struct entry {
 	uint8_t late; /* commits in a row that took too long */
 	struct entry *prev, *next;
 	UT_hash_handle hh;
+	uint8_t key[]; /* as much of a struct element_key as element_key_size() says */
 };
 
 struct elements {
 	struct entry *entries;
 	/* Always there: uthash gives its table back with the last entry, and making one of that many
 	 * buckets again would cost the only exempt child SA of a gateway 0.2 ms at each set-up. */
-	struct entry anchor;
+	struct entry *anchor;
 	struct entry *withdraw, *grant;
+	struct element_group *groups;
 	size_t wanted;
+	size_t wanted_of[SET_COUNT][SETTINGS_PROFILES_MAX];
+	size_t max_child_sas;
+	uint64_t refused;
+	bool short_of_room, room_again;
 	uint32_t plan;
 	uint64_t wrong;
 	int64_t offset; /* of CLOCK_BOOTTIME to the monotonic clock */
 };
 
-struct elements *elements_new(void)
+static struct element_key key_of(const struct entry *entry)
 {
+	struct element_key key = { 0 };
+
+	memcpy(&key, entry->key, entry->hh.keylen);
+	return key;
+}
+
+static struct entry *add(struct elements *elements, const struct element_key *key, size_t size,
+			 unsigned hash)
+{
+	struct entry *entry = calloc(1, sizeof(*entry) + size);
+
+	if (!entry)
+		return NULL;
+	memcpy(entry->key, key, size);
+	entry->want = entry->have = NONE;
+	HASH_ADD_KEYPTR_BYHASHVALUE(hh, elements->entries, entry->key, size, hash, entry);
+	return entry;
+}
+
+struct elements *elements_new(size_t max_child_sas)
+{
+	const struct element_key anchor = { .set = SET_COUNT };
 	struct elements *elements = calloc(1, sizeof(*elements));
+	unsigned hash;
 
 	if (!elements)
 		return NULL;
-	elements->anchor =
-		(struct entry){ .key.set = SET_COUNT, .want = NONE, .have = NONE, .seen = true };
-	HASH_ADD(hh, elements->entries, key, sizeof(elements->anchor.key), &elements->anchor);
+	elements->max_child_sas = max_child_sas;
+	HASH_VALUE(&anchor, ELEMENT_KEY_SHORT, hash); /* NOLINT: uthash */
+	elements->anchor = add(elements, &anchor, ELEMENT_KEY_SHORT, hash);
+	if (!elements->anchor) {
+		elements_free(elements);
+		return NULL;
+	}
+	elements->anchor->seen = true;
 	return elements;
 }
 
@@ -72,10 +108,10 @@ void elements_free(struct elements *elements)
 
 	if (!elements)
 		return;
+	element_groups_free(&elements->groups);
 	HASH_ITER(hh, elements->entries, entry, next) {
 		HASH_DELETE(hh, elements->entries, entry); /* NOLINT: uthash */
-		if (entry != &elements->anchor)
-			free(entry);
+		free(entry);
 	}
 	free(elements);
 }
@@ -84,26 +120,52 @@ static struct entry *find(struct elements *elements, const struct element_key *k
 {
 	struct entry *entry;
 
-	HASH_FIND(hh, elements->entries, key, sizeof(*key), entry);
+	HASH_FIND(hh, elements->entries, key, element_key_size(key), entry);
+	return entry;
+}
+
+/* *ret_hash is for add(), if it is not there. */
+static struct entry *find_hashed(struct elements *elements, const struct element_key *key,
+				 unsigned *ret_hash)
+{
+	const size_t size = element_key_size(key);
+	struct entry *entry;
+
+	HASH_VALUE(key, size, *ret_hash);
+	HASH_FIND_BYHASHVALUE(hh, elements->entries, key, size, *ret_hash, entry);
 	return entry;
 }
 
 static struct entry *find_or_add(struct elements *elements, const struct element_key *key)
 {
-	struct entry *entry;
 	unsigned hash;
+	struct entry *entry = find_hashed(elements, key, &hash);
 
-	HASH_VALUE(key, sizeof(*key), hash);
-	HASH_FIND_BYHASHVALUE(hh, elements->entries, key, sizeof(*key), hash, entry);
-	if (entry)
-		return entry;
-	entry = calloc(1, sizeof(*entry));
-	if (!entry)
-		return NULL;
-	entry->key = *key;
-	entry->want = entry->have = NONE;
-	HASH_ADD_BYHASHVALUE(hh, elements->entries, key, sizeof(entry->key), hash, entry);
-	return entry;
+	return entry ? entry : add(elements, key, element_key_size(key), hash);
+}
+
+/* Make room for one more of a key's set, or say that there is none. */
+static bool take_room(struct elements *elements, const struct element_key *key)
+{
+	size_t *wanted = &elements->wanted_of[key->set][key->profile];
+
+	if (*wanted >= element_limit(key->set, elements->max_child_sas)) {
+		elements->refused++;
+		elements->short_of_room = true;
+		return false;
+	}
+	++*wanted;
+	elements->wanted++;
+	return true;
+}
+
+static void give_room(struct elements *elements, const struct entry *entry)
+{
+	const struct element_key *key = (const struct element_key *)entry->key;
+
+	elements->wanted_of[key->set][key->profile]--;
+	elements->wanted--;
+	elements->room_again = elements->short_of_room;
 }
 
 static bool same_expiry(int64_t want, int64_t have)
@@ -142,20 +204,24 @@ static void classify(struct elements *elements, struct entry *entry)
 
 bool elements_want(struct elements *elements, const struct element_key *key, int64_t expires_us)
 {
-	struct entry *entry = find_or_add(elements, key);
-	bool news;
+	unsigned hash;
+	struct entry *entry = find_hashed(elements, key, &hash);
 
-	if (!entry)
+	if ((!entry || entry->want == NONE) && !take_room(elements, key))
 		return false;
+	entry = entry ? entry : add(elements, key, element_key_size(key), hash);
+	if (!entry) {
+		elements->wanted_of[key->set][key->profile]--;
+		elements->wanted--;
+		return false;
+	}
 	entry->plan = elements->plan;
-	news = entry->want == NONE;
 	if (entry->want == expires_us)
-		return false;
-	elements->wanted += news;
+		return true;
 	entry->want = expires_us;
 	entry->late = 0;
 	classify(elements, entry);
-	return news;
+	return true;
 }
 
 bool elements_unwant(struct elements *elements, const struct element_key *key)
@@ -164,10 +230,35 @@ bool elements_unwant(struct elements *elements, const struct element_key *key)
 
 	if (!entry || entry->want == NONE)
 		return false;
+	give_room(elements, entry);
 	entry->want = NONE;
-	elements->wanted--;
 	classify(elements, entry);
 	return true;
+}
+
+size_t elements_want_group(struct elements *elements, uint32_t owner, const struct element *wanted,
+			   size_t count)
+{
+	return element_groups_want(&elements->groups, elements, owner, wanted, count);
+}
+
+bool elements_room_again(struct elements *elements)
+{
+	const bool again = elements->room_again;
+
+	if (again)
+		elements->room_again = elements->short_of_room = false;
+	return again;
+}
+
+void elements_refuse(struct elements *elements)
+{
+	elements->refused++;
+}
+
+uint64_t elements_refused(const struct elements *elements)
+{
+	return elements->refused;
 }
 
 void elements_plan_begin(struct elements *elements)
@@ -182,8 +273,8 @@ void elements_plan_end(struct elements *elements)
 	HASH_ITER(hh, elements->entries, entry, next) {
 		if (entry->want == NONE || entry->plan == elements->plan)
 			continue;
+		give_room(elements, entry);
 		entry->want = NONE;
-		elements->wanted--;
 		classify(elements, entry);
 	}
 }
@@ -247,8 +338,7 @@ static bool expired(const struct entry *entry, int64_t now_us)
 
 static void add_removal(struct element_batch *batch, const struct entry *entry)
 {
-	batch->removals[batch->removal_count++] = (struct element){ .key = entry->key,
-								    .expires_us = entry->have };
+	batch->removals[batch->removal_count++] = (struct element){ key_of(entry), entry->have };
 }
 
 static void batch_withdrawals(struct elements *elements, size_t max, int64_t now_us,
@@ -280,8 +370,8 @@ static void batch_grants(struct elements *elements, size_t max, int64_t now_us,
 			entry->have = NONE;
 		if (entry->have != NONE)
 			add_removal(batch, entry);
-		batch->additions[batch->addition_count++] =
-			(struct element){ .key = entry->key, .expires_us = entry->want };
+		batch->additions[batch->addition_count++] = (struct element){ key_of(entry),
+									      entry->want };
 	}
 }
 

@@ -15,12 +15,29 @@
 
 struct elements;
 
-struct elements *elements_new(void); /* NULL: no memory */
+/* max_child_sas: as many elements as these there may be, where there is one for each (element.h).
+ * NULL: no memory. */
+struct elements *elements_new(size_t max_child_sas);
 void elements_free(struct elements *elements);
 
-/* Desire an element (expires_us 0: for ever) or no longer. Return whether that was news. */
+/* Desire an element (expires_us 0: for ever). False: it is not desired after this, because there is no
+ * memory, or the set would have too many (counted; elements_room_again()). */
 bool elements_want(struct elements *elements, const struct element_key *key, int64_t expires_us);
+/* No longer; whether it was. */
 bool elements_unwant(struct elements *elements, const struct element_key *key);
+
+/*
+ * Desire these on behalf of an owner, and none of its former ones any more. They are in the order of
+ * their keys, bytewise, no two of one key, and no other owner's. Returns how many are desired.
+ */
+size_t elements_want_group(struct elements *elements, uint32_t owner, const struct element *wanted,
+			   size_t count);
+
+/* Was an element refused for want of room, and has there been room since? True once for each time. */
+bool elements_room_again(struct elements *elements);
+/* How often one was refused; and count one that is not even asked for, because there are too many. */
+uint64_t elements_refused(const struct elements *elements);
+void elements_refuse(struct elements *elements);
 
 /* Say the whole desired set anew: what is not wanted between begin and end is unwanted. */
 void elements_plan_begin(struct elements *elements);

@@ -21,6 +21,10 @@
 #define HASH_INITIAL_NUM_BUCKETS 32U
 #define HASH_INITIAL_NUM_BUCKETS_LOG2 5U
 
+_Static_assert(SCOPE_TEXT_MAX <= RECORD_TEXT_MAX, "a record holds every scope");
+_Static_assert(SCOPE_DESTINATIONS_TEXT_MAX <= RECORD_DESTINATIONS_MAX,
+	       "a record holds every list of destinations");
+
 /* An end that the disk has not taken yet. */
 struct ending {
 	uint64_t id;
@@ -85,7 +89,8 @@ static void withdraw(struct exceptions *exceptions, const struct active *active)
 
 	tenant->exception_count--;
 	if (active->profile >= 0)
-		model_set_exempt(exceptions->model, tenant, (unsigned)active->profile, 0);
+		model_set_exempt(exceptions->model, tenant, (unsigned)active->profile,
+				 active->scope, 0);
 	model_touch(exceptions->model, tenant);
 }
 
@@ -107,17 +112,8 @@ static void set_exempt(void *user, const struct active *active)
 
 	if (active->profile >= 0)
 		model_set_exempt(exceptions->model, active->tenant, (unsigned)active->profile,
+				 active->scope,
 				 active->kernel_end_us ? active->kernel_end_us : EXEMPT_FOREVER);
-}
-
-/* The profile's index; -1: it grants nothing, by the settings or because of its scope. */
-static int find_profile(const struct exceptions *exceptions, const struct exception *exception)
-{
-	const char *why;
-
-	if (record_check_scope(exception->scope, exception->destinations, &why) < 0)
-		return -1;
-	return settings_profile_index(exceptions->settings, exception->profile);
 }
 
 static int add_active(struct exceptions *exceptions, const struct exception *exception)
@@ -128,8 +124,9 @@ static int add_active(struct exceptions *exceptions, const struct exception *exc
 	struct active *active = NULL;
 
 	if (tenant)
-		active = actives_add(exceptions->actives, exception, tenant,
-				     find_profile(exceptions, exception), &now);
+		active = actives_add(
+			exceptions->actives, exception, tenant,
+			settings_profile_index(exceptions->settings, exception->profile), &now);
 	if (!active)
 		return -ENOMEM;
 	/* One from before version 2 of the store says nothing of when its end was set. */
@@ -244,16 +241,17 @@ static int note_write(struct exceptions *exceptions, int r)
 	return note_read(exceptions, r, "write");
 }
 
-static void tell_no_force(const struct exceptions *exceptions, const struct exception *exception)
+static void tell_no_force(const struct active *active, const struct exception *exception)
 {
-	const char *why = NULL;
+	char why[SCOPE_ERROR_MAX] = "steerd.conf has no such profile";
+	struct scope *scope = NULL;
 
-	if (find_profile(exceptions, exception) >= 0)
+	if (active->profile >= 0)
 		return;
-	record_check_scope(exception->scope, exception->destinations, &why);
+	scope_parse(exception->scope, exception->destinations, &scope, why);
+	scope_free(scope);
 	log_warning("exceptions", "exception %llu of \"%s\" for profile \"%s\": %s; enforcing it",
-		    (unsigned long long)exception->id, exception->tenant, exception->profile,
-		    why ? why : "steerd.conf has no such profile");
+		    (unsigned long long)exception->id, exception->tenant, exception->profile, why);
 }
 
 static void load_one(const struct exception *exception, void *user)
@@ -269,8 +267,8 @@ static void load_one(const struct exception *exception, void *user)
 			  (unsigned long long)exception->id, exception->tenant);
 		return;
 	}
-	tell_no_force(exceptions, exception);
 	active = actives_find(exceptions->actives, exception->id);
+	tell_no_force(active, exception);
 	if (active->expires_at_us && active->expires_at_us <= exceptions->at.wall_us) {
 		queue_expiry(exceptions, exception->id);
 		drop_active(exceptions, active);
@@ -362,34 +360,61 @@ static int refuse_store(const struct exceptions *exceptions, int r,
 							       : store_error(exceptions->store));
 }
 
-static int check_grant(const struct exceptions *exceptions, const struct exception *exception,
+static int read_scope(struct exception *exception, char error[EXCEPTIONS_ERROR_MAX])
+{
+	struct scope *scope = NULL;
+	char why[SCOPE_ERROR_MAX];
+	int r = scope_parse(exception->scope, exception->destinations, &scope, why);
+
+	if (r < 0)
+		return refuse(error, r, "%s", why);
+	scope_text(scope, exception->scope);
+	scope_destinations_text(scope, exception->destinations);
+	scope_free(scope);
+	return 0;
+}
+
+static int check_room(const struct exceptions *exceptions, const char *name,
+		      char error[EXCEPTIONS_ERROR_MAX])
+{
+	const struct tenant *tenant = model_find_tenant(exceptions->model, name);
+
+	if (actives_count(exceptions->actives) >= EXCEPTIONS_MAX)
+		return refuse(error, -ENOBUFS, "%d exceptions are active, more are not taken",
+			      EXCEPTIONS_MAX);
+	if (tenant && tenant->exception_count >= EXEMPTIONS_MAX)
+		return refuse(error, -ENOBUFS,
+			      "%d exceptions of this tenant are active, more are not taken",
+			      EXEMPTIONS_MAX);
+	return 0;
+}
+
+static int check_grant(const struct exceptions *exceptions, struct exception *exception,
 		       char error[EXCEPTIONS_ERROR_MAX])
 {
-	const char *why;
 	int r = check_lifetime(exceptions, exception->profile, 0,
 			       exception->expires_at_us - exception->granted.wall_us, error);
 
 	if (r == 0)
 		r = check_store(exceptions, error);
-	if (r < 0)
-		return r;
-	if (record_check_scope(exception->scope, exception->destinations, &why) < 0)
-		return refuse(error, -EINVAL, "%s", why);
-	if (actives_count(exceptions->actives) >= EXCEPTIONS_MAX)
-		return refuse(error, -ENOBUFS, "%d exceptions are active, more are not taken",
-			      EXCEPTIONS_MAX);
-	return 0;
+	if (r == 0)
+		r = read_scope(exception, error);
+	return r == 0 ? check_room(exceptions, exception->tenant, error) : r;
 }
 
 static const struct active *find_twin(const struct exceptions *exceptions,
 				      const struct exception *exception)
 {
 	const struct active *active = actives_of(exceptions->actives, exception->tenant);
+	struct scope *scope = NULL;
+	char why[SCOPE_ERROR_MAX];
 
-	while (active && (strcmp(active->profile_name, exception->profile) != 0 ||
-			  strcmp(active->scope, exception->scope) != 0 ||
-			  strcmp(active->destinations, exception->destinations) != 0))
+	if (scope_parse(exception->scope, exception->destinations, &scope, why) < 0)
+		return NULL;
+	while (active && (active->unreadable || scope_compare(active->scope, scope) != 0 ||
+			  strcmp(active->profile_name, exception->profile) != 0))
 		active = active->tenant_next;
+	scope_free(scope);
 	return active;
 }
 
@@ -423,8 +448,6 @@ int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 	int r;
 
 	exception->granted = exception->end_set = clock_read();
-	if (!*exception->scope)
-		strcpy(exception->scope, RECORD_SCOPE_TENANT);
 	accept_risk(exception);
 	r = check_grant(exceptions, exception, error);
 	if (r < 0)

@@ -25,7 +25,7 @@
 #include "settings.h"
 #include "store.h"
 
-/* Active exceptions in memory; further grants are refused. */
+/* Active exceptions in memory, and of one tenant EXEMPTIONS_MAX; further grants are refused. */
 #define EXCEPTIONS_MAX 200000
 /* Of those that have ended, the latest so many are listed. */
 #define EXCEPTIONS_ENDED_MAX 1000
@@ -43,9 +43,10 @@ void exceptions_free(struct exceptions *exceptions);
 int exceptions_load(struct exceptions *exceptions, const struct settings *settings);
 
 /*
- * Grant: all texts and the end set; id, version, scope (if it is ""), risk and times filled in here.
+ * Grant: all texts and the end set; id, version, risk and times filled in, scope ("": all of the tenant)
+ * and destinations made canonical here.
  * max_lifetime_s of the profile limits the end. On failure error is a sentence: -EINVAL, -EEXIST,
- * -ENOBUFS (EXCEPTIONS_MAX), or of the store.
+ * -ENOBUFS (one too many), or of the store.
  */
 int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 		     char error[EXCEPTIONS_ERROR_MAX]);

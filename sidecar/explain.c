@@ -18,16 +18,20 @@
 #include "plan.h"
 #include "settings_destinations.h"
 
+/* A scope in a sentence is cut to this; and so many of a tenant are told of. */
+#define EXPLAIN_PART_MAX 420
+#define EXPLAIN_PARTS_MAX 8
+
 struct question {
 	struct daemon *daemon;
 	struct json_writer *w;
 	const char *subject;
 	struct tenant *tenant;
 	const struct child_sa *child; /* by address; NULL when a tenant was named */
-	struct address address;
-	uint8_t protocol; /* 0: not asked */
+	struct address address;       /* AF_UNSPEC: a tenant was named */
+	struct address destination;   /* AF_UNSPEC: not asked */
+	uint8_t protocol;             /* 0: not asked */
 	uint16_t port;
-	struct address destination;
 	bool all_met;
 };
 
@@ -108,21 +112,41 @@ static int read_destination(struct question *q, const char *dst, const char *pro
 	return 0;
 }
 
-static bool covers(const struct profile *profile, const struct question *q)
+static bool serves(const struct profile *profile, const struct question *q)
 {
 	return !q->protocol ||
 	       settings_profile_covers(profile, q->protocol, q->port, &q->destination);
 }
 
-/* The profile by which the flow could bypass, or -1. */
-static int find_profile(const struct question *q)
+/* Does the exemption cover the flow, as far as the question says what flow it is? */
+static bool covers(const struct question *q, const struct exemption *exemption)
 {
-	const struct settings *settings = q->daemon->core.settings;
+	const struct scope *scope = exemption->scope;
+	bool to = !scope || !scope->destination_count;
 
-	for (unsigned p = 0; q->tenant && p < settings->profile_count; p++)
-		if (model_exempt_until(q->tenant, p) && covers(&settings->profiles[p], q))
-			return (int)p;
-	return -1;
+	if (!serves(&q->daemon->core.settings->profiles[exemption->profile], q))
+		return false;
+	for (unsigned i = 0; scope && i < scope->destination_count; i++)
+		to = to || model_range_holds(&scope->destinations[i], &q->destination);
+	if (!to)
+		return false;
+	if (!scope || scope->kind == SCOPE_TENANT)
+		return true;
+	if (scope->kind == SCOPE_USER)
+		return q->child && !strcmp(q->child->identity, scope->identity);
+	return model_range_holds(&scope->range, &q->address);
+}
+
+/* The one that covers the flow for the longest time, or NULL. */
+static const struct exemption *find_exemption(const struct question *q)
+{
+	const struct exemption *found = NULL;
+
+	for (unsigned i = 0; q->tenant && i < q->tenant->exemption_count; i++)
+		if (covers(q, &q->tenant->exemptions[i]) &&
+		    (!found || found->until < q->tenant->exemptions[i].until))
+			found = &q->tenant->exemptions[i];
+	return found;
 }
 
 static void explain_tenant(struct question *q)
@@ -142,6 +166,38 @@ static void explain_tenant(struct question *q)
 	}
 }
 
+/* "host 198.18.1.5, to 203.0.113.0/24" */
+static void write_scope(const struct scope *scope, char buf[EXPLAIN_PART_MAX])
+{
+	char part[SCOPE_TEXT_MAX], destinations[SCOPE_DESTINATIONS_TEXT_MAX];
+
+	scope_text(scope, part);
+	scope_destinations_text(scope, destinations);
+	snprintf(buf, EXPLAIN_PART_MAX, "%.200s%s%.200s", part, *destinations ? ", to " : "",
+		 destinations);
+}
+
+/* Exemptions that do not cover the flow, or only a part of what was asked about. */
+static void explain_others(struct question *q)
+{
+	const struct settings *settings = q->daemon->core.settings;
+	char part[EXPLAIN_PART_MAX];
+	unsigned told = 0;
+
+	for (unsigned i = 0; q->tenant && i < q->tenant->exemption_count; i++) {
+		const struct exemption *exemption = &q->tenant->exemptions[i];
+
+		if (!exemption->scope || told++ == EXPLAIN_PARTS_MAX)
+			continue;
+		write_scope(exemption->scope, part);
+		reason(q, false, "the exception for profile %s covers only: %s%s",
+		       settings->profiles[exemption->profile].name, part,
+		       model_scope_connected(exemption->scope, q->tenant)
+			       ? ""
+			       : "; no child SA of the tenant has it, so it is not steered");
+	}
+}
+
 /* Of a flow that no exception covers. */
 static void explain_uncovered(struct question *q)
 {
@@ -158,21 +214,31 @@ static void explain_uncovered(struct question *q)
 		reason(q, false, "%s is never a destination: %s is %s (%s)", text, reserved->prefix,
 		       reserved->what, reserved->source);
 	else
-		reason(q, false, "no active exception covers %s %s", protocol, text);
+		reason(q, false, "no active exception covers %s %s%s", protocol, text,
+		       q->tenant && q->tenant->partial ? " from there" : "");
 }
 
-static void explain_exception(struct question *q, int profile)
+static void explain_exception(struct question *q, const struct exemption *exemption)
 {
 	const struct settings *settings = q->daemon->core.settings;
+	char part[EXPLAIN_PART_MAX];
 
-	if (profile >= 0)
-		reason(q, true, "an exception for profile %s is active, path %s",
-		       settings->profiles[profile].name,
-		       settings->paths[settings->profiles[profile].path].name);
-	else if (q->protocol)
+	if (exemption) {
+		const struct profile *profile = &settings->profiles[exemption->profile];
+
+		write_scope(exemption->scope, part);
+		reason(q, true, "an exception for profile %s is active (%s), path %s",
+		       profile->name, part, settings->paths[profile->path].name);
+		return;
+	}
+	if (q->protocol)
 		explain_uncovered(q);
 	else
-		reason(q, false, "no exception is active");
+		reason(q, false,
+		       q->tenant && q->tenant->partial
+			       ? "no exception covers all of it; ask for an inner address and --dst"
+			       : "no exception is active");
+	explain_others(q);
 }
 
 static void explain_steering(struct question *q, int profile)
@@ -193,13 +259,38 @@ static void explain_steering(struct question *q, int profile)
 	}
 }
 
-static void explain_child(struct question *q, const struct child_sa *child, int profile)
+/* Of the sets of a profile in one mode, does one hold the flow's first packet? */
+static bool is_held(const struct question *q, unsigned profile, const struct child_sa *child,
+		    unsigned first, unsigned last)
 {
-	struct element_key key = plan_sa_key((unsigned)profile, child->spi_in);
-	int found = steering_has_element(q->daemon->core.steering, &key);
+	struct element_key packet = plan_sa_key(profile, child ? child->spi_in : 0);
+	const uint32_t spi = htonl(child ? child->spi_in : 0);
 
-	reason(q, found == 1, "child SA %s, inbound SPI %08x: %s in the kernel's set", child->name,
-	       child->spi_in, found == 1 ? "is" : "is not");
+	memcpy(packet.lo, q->address.bytes, sizeof(packet.lo));
+	memcpy(packet.spi, &spi, sizeof(spi));
+	if (q->destination.family == q->address.family)
+		memcpy(packet.dst_lo, q->destination.bytes, sizeof(packet.dst_lo));
+	for (packet.set = (uint8_t)first; packet.set <= last; packet.set++)
+		if (element_shape(packet.set)->family == q->address.family &&
+		    steering_holds(q->daemon->core.steering, &packet) == 1)
+			return true;
+	return false;
+}
+
+static void explain_child(struct question *q, const struct child_sa *child, unsigned profile)
+{
+	struct element_key key = plan_sa_key(profile, child->spi_in);
+	int found = steering_has_element(q->daemon->core.steering, &key);
+	bool part = false;
+
+	key.set = SET_PART;
+	if (found != 1 && steering_has_element(q->daemon->core.steering, &key) == 1)
+		part = is_held(q, profile, child, SET_PART_HOST4, SET_PART_NET6);
+	reason(q, found == 1 || part, "child SA %s, inbound SPI %08x: %s", child->name,
+	       child->spi_in,
+	       found == 1 ? "is in the kernel's set"
+	       : part     ? "with this address is in the kernel's sets"
+			  : "is not in the kernel's set");
 }
 
 /* Of a tenant that was named: a child SA that something is wrong with, if there is one. */
@@ -214,7 +305,7 @@ static const struct child_sa *choose_child(const struct question *q)
 	return child ? child : q->tenant->children;
 }
 
-static void explain_sa(struct question *q, int profile)
+static void explain_sa(struct question *q, const struct exemption *exemption)
 {
 	const struct child_sa *child = choose_child(q);
 	const char *sentence = sa_check_sentence(child->verdict);
@@ -222,29 +313,37 @@ static void explain_sa(struct question *q, int profile)
 	if (sentence)
 		reason(q, child->verdict == SA_UNSURE && child->steered,
 		       "child SA %s, inbound SPI %08x: %s", child->name, child->spi_in, sentence);
-	if (profile >= 0)
-		explain_child(q, child, profile);
+	if (exemption)
+		explain_child(q, child, exemption->profile);
 }
 
-static void explain_kernel(struct question *q, int profile)
+/* Without an address to ask the kernel about, what the plan says. */
+static void explain_address(struct question *q, unsigned profile)
+{
+	const bool held = q->child ? is_held(q, profile, NULL, SET_HOST4, SET_PAIR6)
+				   : q->tenant->steered > 0;
+
+	reason(q, held, "its inner addresses are%s in the kernel's sets", held ? "" : " not");
+}
+
+static void explain_kernel(struct question *q, const struct exemption *exemption)
 {
 	if (!q->tenant || !q->tenant->child_count)
 		return;
 	if (q->tenant->conflict)
 		reason(q, false, "another tenant uses an address of this one, both are enforced");
 	if (steering_mode(q->daemon->core.steering) == STEERING_SA)
-		explain_sa(q, profile);
-	else if (profile >= 0)
-		reason(q, q->child ? q->child->steered : q->tenant->steered > 0,
-		       "its inner addresses are%s in the kernel's sets",
-		       q->tenant->steered ? "" : " not");
+		explain_sa(q, exemption);
+	else if (exemption)
+		explain_address(q, exemption->profile);
 }
 
 int commands_explain(void *user, const struct control_caller *caller, yajl_val request,
 		     struct json_writer *w, char error[CONTROL_ERROR_MAX])
 {
 	struct question q = { .daemon = user, .w = w, .all_met = true };
-	int profile, r = read_subject(&q, control_string(request, "subject"), error);
+	const struct exemption *exemption;
+	int r = read_subject(&q, control_string(request, "subject"), error);
 
 	(void)caller;
 	if (r == 0)
@@ -252,15 +351,15 @@ int commands_explain(void *user, const struct control_caller *caller, yajl_val r
 				     control_string(request, "proto"), error);
 	if (r < 0)
 		return r;
-	profile = find_profile(&q);
+	exemption = find_exemption(&q);
 	json_object_begin(w, "explain");
 	json_string(w, "subject", q.subject);
 	json_string(w, "tenant", q.tenant && *q.tenant->name ? q.tenant->name : NULL);
 	json_array_begin(w, "reasons");
 	explain_tenant(&q);
-	explain_exception(&q, profile);
-	explain_kernel(&q, profile);
-	explain_steering(&q, profile);
+	explain_exception(&q, exemption);
+	explain_kernel(&q, exemption);
+	explain_steering(&q, exemption ? (int)exemption->profile : -1);
 	json_array_end(w);
 	json_string(w, "path", q.all_met ? "bypass" : "enforce");
 	json_string(w, "summary",

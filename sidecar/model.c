@@ -503,56 +503,98 @@ void model_clear(struct model *model)
 	model_snapshot_end(model, SIZE_MAX);
 }
 
-static struct exemption *find_exemption(const struct tenant *tenant, unsigned profile)
+static struct exemption *find_exemption(const struct tenant *tenant, unsigned profile,
+					const struct scope *scope)
 {
 	for (unsigned i = 0; i < tenant->exemption_count; i++)
-		if (tenant->exemptions[i].profile == profile)
+		if (tenant->exemptions[i].profile == profile &&
+		    !scope_compare(tenant->exemptions[i].scope, scope))
 			return &tenant->exemptions[i];
 	return NULL;
 }
 
 int64_t model_exempt_until(const struct tenant *tenant, unsigned profile)
 {
-	const struct exemption *exemption = find_exemption(tenant, profile);
-
-	return exemption ? exemption->until : 0;
+	for (unsigned i = 0; i < tenant->exemption_count; i++)
+		if (tenant->exemptions[i].profile == profile && !tenant->exemptions[i].scope)
+			return tenant->exemptions[i].until;
+	return 0;
 }
 
-static void add_exemption(struct tenant *tenant, struct exemption exemption)
+static void add_exemption(struct tenant *tenant, const struct exemption *exemption)
 {
-	struct exemption *grown = reallocarray(tenant->exemptions, tenant->exemption_count + 1,
-					       sizeof(*grown));
+	struct exemption *grown = NULL;
 
+	if (tenant->exemption_count < EXEMPTIONS_MAX)
+		grown = reallocarray(tenant->exemptions, tenant->exemption_count + 1,
+				     sizeof(*grown));
 	if (!grown) {
-		log_error("model", "no memory to exempt \"%s\", enforcing it", tenant->name);
+		log_error("model", "no room for an exemption of \"%s\", enforcing it",
+			  tenant->name);
 		return;
 	}
 	tenant->exemptions = grown;
-	grown[tenant->exemption_count++] = exemption;
+	grown[tenant->exemption_count++] = *exemption;
 }
 
-static void change_exemption(struct tenant *tenant, unsigned profile, int64_t until)
+static void change_exemption(struct tenant *tenant, struct exemption *exemption,
+			     const struct exemption *wanted)
 {
-	struct exemption *exemption = find_exemption(tenant, profile);
-
 	if (!exemption)
-		add_exemption(tenant, (struct exemption){ until, profile });
-	else if (until)
-		exemption->until = until;
+		add_exemption(tenant, wanted);
+	else if (wanted->until)
+		*exemption = *wanted;
 	else
 		*exemption = tenant->exemptions[--tenant->exemption_count];
+	tenant->partial = false;
+	for (unsigned i = 0; i < tenant->exemption_count; i++)
+		tenant->partial = tenant->partial || tenant->exemptions[i].scope;
 }
 
-void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile, int64_t until)
+static bool ranges_meet(const struct address_range *a, const struct address_range *b)
 {
+	return a->family == b->family && memcmp(a->lo, b->hi, sizeof(a->lo)) <= 0 &&
+	       memcmp(b->lo, a->hi, sizeof(a->hi)) <= 0;
+}
+
+bool model_scope_concerns(const struct scope *scope, const struct child_sa *child)
+{
+	if (!scope || scope->kind == SCOPE_TENANT)
+		return true;
+	if (scope->kind == SCOPE_USER)
+		return !strcmp(child->identity, scope->identity);
+	for (unsigned i = 0; i < child->range_count; i++)
+		if (ranges_meet(&child->ranges[i], &scope->range))
+			return true;
+	return false;
+}
+
+bool model_scope_connected(const struct scope *scope, const struct tenant *tenant)
+{
+	const struct child_sa *child;
+
+	DL_FOREACH2(tenant->children, child, tenant_next)
+	if (model_scope_concerns(scope, child))
+		return true;
+	return false;
+}
+
+void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile,
+		      const struct scope *scope, int64_t until)
+{
+	struct exemption *exemption = find_exemption(tenant, profile, scope);
 	struct child_sa *child;
 
-	if (model_exempt_until(tenant, profile) == until)
+	if ((exemption ? exemption->until : 0) == until) {
+		if (exemption)
+			exemption->scope = scope;
 		return;
-	change_exemption(tenant, profile, until);
+	}
+	change_exemption(tenant, exemption, &(struct exemption){ until, scope, profile });
 	model_touch(model, tenant);
 	DL_FOREACH2(tenant->children, child, tenant_next)
-	model->call.changed(model->user, child->spi_in);
+	if (model_scope_concerns(scope, child))
+		model->call.changed(model->user, child->spi_in);
 }
 
 void model_set_steered(struct model *model, struct child_sa *child, bool steered)

@@ -27,6 +27,7 @@
 
 #include "conntrack.h"
 #include "event.h"
+#include "scope.h"
 #include "settings.h"
 
 /* Exempt without an end. Other ends of an exemption are microseconds since 1970; 0: not exempt. */
@@ -88,18 +89,22 @@ struct child_sa {
 	uint32_t snapshot_round;
 };
 
-/* A tenant's exemption by one profile. */
+/* A tenant's exemption by one profile, of all of it or of a part. */
 struct exemption {
-	int64_t until; /* see EXEMPT_FOREVER; never 0 */
+	int64_t until;             /* see EXEMPT_FOREVER; never 0 */
+	const struct scope *scope; /* whoever set it keeps it */
 	unsigned profile;
 };
+/* So many of a tenant; the decision about each of its child SAs looks at all of them. */
+#define EXEMPTIONS_MAX 1000
 
 struct tenant {
 	struct child_sa *children;
 	size_t child_count;
-	struct exemption *exemptions; /* at most SETTINGS_PROFILES_MAX, no two of one profile */
+	struct exemption *exemptions; /* no two of one profile and scope */
 	unsigned exemption_count;
 	unsigned exception_count; /* keeps the object although no child SA is there */
+	bool partial;             /* some exemption is of a part, or limited to destinations */
 	bool conflict;            /* in address mode: shares an address with another tenant */
 	bool conflict_found;      /* by the plan being made */
 	bool conflict_reported;
@@ -168,12 +173,20 @@ struct child_sa *model_find_ike(struct model *model, uint32_t ike_id);
 /* First of the list (spi_next) of child SAs with this inbound SPI, or NULL. */
 struct child_sa *model_find_spi(struct model *model, uint32_t spi);
 
-/* When a tenant's exemption by a profile ends; 0: it has none. */
+/* When the exemption by a profile of all of a tenant, to any destination, ends; 0: it has none. */
 int64_t model_exempt_until(const struct tenant *tenant, unsigned profile);
 
-/* Set a tenant's exemption; reports each of its child SAs as changed. Without memory for it the
- * tenant stays enforced, and that is logged. */
-void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile, int64_t until);
+/*
+ * Set a tenant's exemption; reports each of its child SAs that it concerns as changed. scope is the
+ * caller's, and stays until the exemption is ended (until 0) with one that equals it. Beyond
+ * EXEMPTIONS_MAX, or without memory for it, what it covers stays enforced, and that is logged.
+ */
+void model_set_exempt(struct model *model, struct tenant *tenant, unsigned profile,
+		      const struct scope *scope, int64_t until);
+
+/* May a scope let some of a child SA's packets pass? Or of some child SA of a tenant? */
+bool model_scope_concerns(const struct scope *scope, const struct child_sa *child);
+bool model_scope_connected(const struct scope *scope, const struct tenant *tenant);
 
 /* Note whether a child SA is steered. */
 void model_set_steered(struct model *model, struct child_sa *child, bool steered);

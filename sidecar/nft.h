@@ -79,6 +79,10 @@ int nft_each_element(struct nft *nft, void (*each)(const struct element *, void 
 /* Is exactly this element in the kernel now? 1, 0 or a negative errno. */
 int nft_has_element(struct nft *nft, const struct element_key *key);
 
+/* Does any element of the set let this packet pass? Of the key count lo, and the SPI and dst_lo if the set
+ * has them: what a packet has. 1, 0 or a negative errno. */
+int nft_holds(struct nft *nft, const struct element_key *packet);
+
 /* Is the lease of the profile alive in the kernel now? Remaining milliseconds, 0 if not, or errno.
  */
 int nft_lease_remaining(struct nft *nft, unsigned profile);

@@ -2,8 +2,9 @@
 /*
  * Elements of steerd's sets, by libnftnl: in, out, renewed, read back. Counters too.
  *
- * A range is two kernel elements: its first address, and the one behind its last, flagged as an
- * interval end. A range up to the last address there is has no end element.
+ * A range of one field is two kernel elements: its first address, and the one behind its last, flagged
+ * as an interval end. A range up to the last address there is has no end element. An element of several
+ * fields is one kernel element, with a second key, of all the last addresses, if any of them is a range.
  */
 #include "nft.h"
 
@@ -24,14 +25,65 @@
 /* A dump torn by commits is repeated this often. */
 #define DUMP_TRIES 5
 
-static size_t key_length(unsigned set)
+/* In the kernel: each field is padded to 4 bytes, which all of ours are anyhow. */
+#define KEY_MAX 36
+
+static size_t address_length(const struct element_shape *shape)
 {
-	return set == SET_HOST6 || set == SET_NET6 ? 16 : 4;
+	return shape->family == AF_INET6 ? 16 : 4;
 }
 
+static size_t key_length(unsigned set)
+{
+	const struct element_shape *shape = element_shape(set);
+
+	return (shape->spi ? 4 : 0) + address_length(shape) * (shape->destination ? 2 : 1);
+}
+
+/* A range of one field. */
 static bool is_range(unsigned set)
 {
-	return set == SET_NET4 || set == SET_NET6;
+	return element_shape(set)->range && !element_shape(set)->destination;
+}
+
+/* Several fields, of which some are ranges. */
+static bool is_box(unsigned set)
+{
+	return element_shape(set)->destination;
+}
+
+/* The element's key, or with last the second one. Returns its length. */
+static size_t write_key(const struct element_key *key, bool last, uint8_t buf[KEY_MAX])
+{
+	const struct element_shape *shape = element_shape(key->set);
+	const size_t len = address_length(shape);
+	size_t at = 0;
+
+	if (shape->spi) {
+		memcpy(buf, key->spi, sizeof(key->spi));
+		at += sizeof(key->spi);
+	}
+	memcpy(buf + at, last ? key->hi : key->lo, len);
+	at += len;
+	if (!shape->destination)
+		return at;
+	memcpy(buf + at, last ? key->dst_hi : key->dst_lo, len);
+	return at + len;
+}
+
+/* The other way round; ranges of one field are put together by report(). */
+static void read_key(const uint8_t *buf, bool last, struct element_key *key)
+{
+	const struct element_shape *shape = element_shape(key->set);
+	const size_t len = address_length(shape);
+
+	if (shape->spi) {
+		memcpy(key->spi, buf, sizeof(key->spi));
+		buf += sizeof(key->spi);
+	}
+	memcpy(last ? key->hi : key->lo, buf, len);
+	if (shape->destination)
+		memcpy(last ? key->dst_hi : key->dst_lo, buf + len, len);
 }
 
 /* Add one to an address; false if it was the last there is. */
@@ -81,18 +133,12 @@ static struct nftnl_set_elem *put_key(struct nftnl_set *s, const void *key, size
 	return e;
 }
 
-static int put_element(struct nftnl_set *s, const struct element_key *key, uint64_t timeout_ms)
+static int put_range_end(struct nftnl_set *s, const struct element_key *key)
 {
-	size_t len = key_length(key->set);
-	struct nftnl_set_elem *e = put_key(s, key->lo, len);
+	const size_t len = key_length(key->set);
+	struct nftnl_set_elem *e;
 	uint8_t end[16];
 
-	if (e == NULL)
-		return -ENOMEM;
-	if (timeout_ms != 0)
-		nftnl_set_elem_set_u64(e, NFTNL_SET_ELEM_TIMEOUT, timeout_ms);
-	if (!is_range(key->set))
-		return 0;
 	memcpy(end, key->hi, sizeof(end));
 	if (!next_address(end, len))
 		return 0;
@@ -100,6 +146,23 @@ static int put_element(struct nftnl_set *s, const struct element_key *key, uint6
 	if (e == NULL)
 		return -ENOMEM;
 	nftnl_set_elem_set_u32(e, NFTNL_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+	return 0;
+}
+
+static int put_element(struct nftnl_set *s, const struct element_key *key, uint64_t timeout_ms)
+{
+	uint8_t buf[KEY_MAX];
+	struct nftnl_set_elem *e = put_key(s, buf, write_key(key, false, buf));
+
+	if (e == NULL)
+		return -ENOMEM;
+	if (timeout_ms != 0)
+		nftnl_set_elem_set_u64(e, NFTNL_SET_ELEM_TIMEOUT, timeout_ms);
+	if (is_range(key->set))
+		return put_range_end(s, key);
+	if (is_box(key->set) && nftnl_set_elem_set(e, NFTNL_SET_ELEM_KEY_END, buf,
+						   (uint32_t)write_key(key, true, buf)) < 0)
+		return -ENOMEM;
 	return 0;
 }
 
@@ -123,8 +186,15 @@ static void add_message(struct nft_batch *batch, uint16_t type, uint16_t flags, 
 
 static bool valid_key(const struct nft *nft, const struct element_key *key)
 {
-	return nft_set_used(nft->mode, key->set) && key->profile < nft->settings->profile_count &&
-	       (!is_range(key->set) || memcmp(key->lo, key->hi, key_length(key->set)) <= 0);
+	const struct element_shape *shape;
+
+	if (!nft_set_used(nft->mode, key->set))
+		return false;
+	shape = element_shape(key->set);
+	return key->profile < nft->settings->profile_count &&
+	       (!shape->range || memcmp(key->lo, key->hi, address_length(shape)) <= 0) &&
+	       (!shape->destination ||
+		memcmp(key->dst_lo, key->dst_hi, address_length(shape)) <= 0);
 }
 
 /* Elements of one transaction that go one way. */
@@ -285,17 +355,18 @@ int nft_renew(struct nft *nft, uint32_t enabled)
 	return err;
 }
 
-/* One kernel element of a dump. */
+/* One kernel element of a dump, with as many bytes as its set's keys have. */
 struct seen {
-	uint8_t key[16];
-	bool end;
 	int64_t expires_us;
+	bool end;
+	uint8_t key[]; /* of several fields with ranges: the second key behind it */
 };
 
 /* A dump is kept whole before anything is reported: a torn one is thrown away. */
 struct dump {
 	unsigned set;
-	struct seen *seen;
+	size_t stride;
+	char *seen;
 	size_t count;
 	size_t room;
 	size_t limit;
@@ -303,14 +374,28 @@ struct dump {
 	int err;
 };
 
+static void start_dump(struct dump *dump, unsigned set, size_t limit)
+{
+	const size_t size = sizeof(struct seen) + key_length(set) * (is_box(set) ? 2 : 1);
+
+	free(dump->seen);
+	*dump = (struct dump){ .set = set, .limit = limit };
+	dump->stride = (size + _Alignof(struct seen) - 1) & ~(_Alignof(struct seen) - 1);
+}
+
+static struct seen *seen_at(const struct dump *dump, size_t i)
+{
+	return (struct seen *)(void *)(dump->seen + i * dump->stride);
+}
+
 static int grow_dump(struct dump *dump)
 {
 	size_t room = dump->room == 0 ? 256 : dump->room * 2;
-	struct seen *seen;
+	char *seen;
 
 	if (dump->count >= dump->limit)
 		return -EOVERFLOW;
-	seen = reallocarray(dump->seen, room, sizeof(*seen));
+	seen = reallocarray(dump->seen, room, dump->stride);
 	if (seen == NULL)
 		return -ENOMEM;
 	dump->seen = seen;
@@ -341,11 +426,21 @@ static bool is_end(const struct nftnl_set_elem *e)
 	       (nftnl_set_elem_get_u32(elem, NFTNL_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END);
 }
 
+/* A second key is left out where it equals the first. */
+static void keep_last(struct nftnl_set_elem *e, const struct dump *dump, struct seen *seen)
+{
+	const size_t wanted = key_length(dump->set);
+	uint32_t len = 0;
+	const void *key = nftnl_set_elem_get(e, NFTNL_SET_ELEM_KEY_END, &len);
+
+	memcpy(seen->key + wanted, key != NULL && len == wanted ? key : seen->key, wanted);
+}
+
 static int keep_element(struct nftnl_set_elem *e, void *user)
 {
 	struct dump *dump = user;
 	struct seen *seen;
-	uint32_t len;
+	uint32_t len = 0;
 	const void *key = nftnl_set_elem_get(e, NFTNL_SET_ELEM_KEY, &len);
 	int64_t expires = expiry_of(e, dump->now);
 
@@ -356,11 +451,12 @@ static int keep_element(struct nftnl_set_elem *e, void *user)
 		if (dump->err < 0)
 			return -1;
 	}
-	seen = &dump->seen[dump->count++];
-	memset(seen, 0, sizeof(*seen));
+	seen = seen_at(dump, dump->count++);
 	memcpy(seen->key, key, len);
 	seen->end = is_end(e);
 	seen->expires_us = expires;
+	if (is_box(dump->set))
+		keep_last(e, dump, seen);
 	return 0;
 }
 
@@ -411,11 +507,11 @@ static int dump_set(struct nft *nft, unsigned profile, struct dump *dump)
 }
 
 /* By address; at the same one an end first: a range may begin where another has ended. */
-static int compare_seen(const void *a, const void *b)
+static int compare_seen(const void *a, const void *b, void *len)
 {
 	const struct seen *x = a;
 	const struct seen *y = b;
-	int diff = memcmp(x->key, y->key, sizeof(x->key));
+	int diff = memcmp(x->key, y->key, *(const size_t *)len);
 
 	return diff != 0 ? diff : (int)y->end - (int)x->end;
 }
@@ -425,28 +521,39 @@ struct consumer {
 	void *user;
 };
 
+/* The last address of the range that begins at the i-th of a sorted dump. */
+static void end_range(const struct dump *dump, size_t i, struct element_key *key)
+{
+	const size_t len = key_length(dump->set);
+
+	if (i + 1 == dump->count) {
+		memset(key->hi, 0xff, len);
+		return;
+	}
+	memcpy(key->hi, seen_at(dump, i + 1)->key, len);
+	previous_address(key->hi, len);
+}
+
 /* The order of a dump is the kernel's business: sort, then each start is followed by its end. */
 static void report(const struct dump *dump, unsigned profile, const struct consumer *consumer)
 {
 	size_t len = key_length(dump->set);
 
 	if (is_range(dump->set) && dump->count > 1)
-		qsort(dump->seen, dump->count, sizeof(*dump->seen), compare_seen);
+		qsort_r(dump->seen, dump->count, dump->stride, compare_seen, &len);
 	for (size_t i = 0; i < dump->count; i++) {
-		const struct seen *seen = &dump->seen[i];
+		const struct seen *seen = seen_at(dump, i);
 		struct element el = { .key = { .set = (uint8_t)dump->set,
 					       .profile = (uint8_t)profile },
 				      .expires_us = seen->expires_us };
 
 		if (seen->end)
 			continue;
-		memcpy(el.key.lo, seen->key, sizeof(el.key.lo));
-		if (is_range(dump->set) && i + 1 < dump->count) {
-			memcpy(el.key.hi, seen[1].key, sizeof(el.key.hi));
-			previous_address(el.key.hi, len);
-		} else if (is_range(dump->set)) {
-			memset(el.key.hi, 0xff, len);
-		}
+		read_key(seen->key, false, &el.key);
+		if (is_range(dump->set))
+			end_range(dump, i, &el.key);
+		else if (is_box(dump->set))
+			read_key(seen->key + len, true, &el.key);
 		consumer->each(&el, consumer->user);
 	}
 }
@@ -460,10 +567,9 @@ int nft_each_element(struct nft *nft, void (*each)(const struct element *, void 
 	for (unsigned set = 0; set < SET_COUNT && err == 0; set++) {
 		if (!nft_set_used(nft->mode, set))
 			continue;
-		dump.set = set;
 		/* the kernel keeps to the set's size; one element more to find out if it does not
 		 */
-		dump.limit = nft_set_size(nft->settings, set) + 1;
+		start_dump(&dump, set, nft_set_size(nft->settings, set) + 1);
 		for (unsigned p = 0; p < nft->settings->profile_count && err == 0; p++) {
 			err = dump_set(nft, p, &dump);
 			if (err == 0)
@@ -508,7 +614,7 @@ static int has_range(struct nft *nft, const struct element_key *key, struct dump
 
 	if (found <= 0)
 		return found;
-	if (dump->seen[0].end || memcmp(dump->seen[0].key, key->lo, len) != 0)
+	if (seen_at(dump, 0)->end || memcmp(seen_at(dump, 0)->key, key->lo, len) != 0)
 		return 0;
 	memcpy(end, key->hi, sizeof(end));
 	if (!next_address(end, len))
@@ -516,20 +622,55 @@ static int has_range(struct nft *nft, const struct element_key *key, struct dump
 	found = get_one(nft, key->profile, key->hi, true, dump);
 	if (found <= 0)
 		return found;
-	return dump->seen[0].end && memcmp(dump->seen[0].key, end, len) == 0;
+	return seen_at(dump, 0)->end && memcmp(seen_at(dump, 0)->key, end, len) == 0;
+}
+
+/* Asked by its first addresses: the kernel answers with the element that holds them. */
+static int has_other(struct nft *nft, const struct element_key *key, struct dump *dump)
+{
+	struct element_key answer = { .set = key->set, .profile = key->profile };
+	uint8_t buf[KEY_MAX];
+	int found;
+
+	write_key(key, false, buf);
+	found = get_one(nft, key->profile, buf, false, dump);
+	if (found <= 0 || !is_box(key->set))
+		return found;
+	read_key(seen_at(dump, 0)->key, false, &answer);
+	read_key(seen_at(dump, 0)->key + key_length(key->set), true, &answer);
+	return memcmp(&answer, key, sizeof(answer)) == 0;
 }
 
 int nft_has_element(struct nft *nft, const struct element_key *key)
 {
-	struct dump dump = { .set = key->set, .limit = 1 };
+	struct dump dump = { 0 };
 	int found;
 
 	if (!valid_key(nft, key))
 		return -EINVAL;
-	if (is_range(key->set))
-		found = has_range(nft, key, &dump);
-	else
-		found = get_one(nft, key->profile, key->lo, false, &dump);
+	start_dump(&dump, key->set, 1);
+	found = is_range(key->set) ? has_range(nft, key, &dump) : has_other(nft, key, &dump);
+	free(dump.seen);
+	return found;
+}
+
+/* With ranges of one field the kernel answers with the nearest element at or below, start or end. */
+int nft_holds(struct nft *nft, const struct element_key *packet)
+{
+	struct element_key point = *packet;
+	struct dump dump = { 0 };
+	uint8_t buf[KEY_MAX];
+	int found;
+
+	memcpy(point.hi, point.lo, sizeof(point.hi));
+	memcpy(point.dst_hi, point.dst_lo, sizeof(point.dst_hi));
+	if (!valid_key(nft, &point))
+		return -EINVAL;
+	start_dump(&dump, point.set, 1);
+	write_key(&point, false, buf);
+	found = get_one(nft, point.profile, buf, false, &dump);
+	if (found == 1 && seen_at(&dump, 0)->end)
+		found = 0;
 	free(dump.seen);
 	return found;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The text of steerd's nft table. What decides is always a positive match in two sets, one that
- * carries the lease (svc_*) and one that names the tenant (sa_*, host*_*, net*_*). After that comes
- * where the packet goes (nft_destinations.c), so that it costs nothing to other packets.
+ * carries the lease (svc_*), and leads to the profile's own chain, and one there that names the tenant
+ * (sa_*, host*_*, net*_*) or a part of it (sah*_*, san*_*, pair*_*). After that comes where the packet
+ * goes (nft_destinations.c), so that it costs nothing to other packets.
  *
  * No anonymous sets: a terse listing does not show what is in them, so a stranger's change of
  * one would go unseen.
@@ -17,40 +18,66 @@
 #include "nft_internal.h"
 #include "nft_skeleton.h"
 
+#define FLAGS "timeout"
+#define INTERVALS "interval, timeout"
+
+/* How each set is called and made, and what of a packet is looked up in it. */
 static const struct {
-	const char *type; /* what the set holds */
+	const char *prefix;
+	enum steering_mode mode;
+	const char *type;
 	const char *flags;
-	bool range; /* a range takes two elements: its first address and the one behind its last */
-} shapes[SET_COUNT] = {
-	[SET_SA] = { "typeof ipsec in spi", "timeout", false },
-	[SET_HOST4] = { "type ipv4_addr", "timeout", false },
-	[SET_HOST6] = { "type ipv6_addr", "timeout", false },
-	[SET_NET4] = { "type ipv4_addr", "interval, timeout", true },
-	[SET_NET6] = { "type ipv6_addr", "interval, timeout", true },
+	const char *match;
+} sets[SET_COUNT] = {
+	[SET_SA] = { "sa", STEERING_SA, "typeof ipsec in spi", FLAGS, "ipsec in spi" },
+	[SET_PART] = { "sas", STEERING_SA, "typeof ipsec in spi", FLAGS, NULL },
+	[SET_PART_HOST4] = { "sah4", STEERING_SA, "typeof ipsec in spi . ip saddr", FLAGS,
+			     "ipsec in spi . ip saddr" },
+	[SET_PART_HOST6] = { "sah6", STEERING_SA, "typeof ipsec in spi . ip6 saddr", FLAGS,
+			     "ipsec in spi . ip6 saddr" },
+	[SET_PART_NET4] = { "san4", STEERING_SA, "typeof ipsec in spi . ip saddr . ip daddr",
+			    INTERVALS, "ipsec in spi . ip saddr . ip daddr" },
+	[SET_PART_NET6] = { "san6", STEERING_SA, "typeof ipsec in spi . ip6 saddr . ip6 daddr",
+			    INTERVALS, "ipsec in spi . ip6 saddr . ip6 daddr" },
+	[SET_HOST4] = { "host4", STEERING_ADDRESS, "type ipv4_addr", FLAGS, "ip saddr" },
+	[SET_HOST6] = { "host6", STEERING_ADDRESS, "type ipv6_addr", FLAGS, "ip6 saddr" },
+	[SET_NET4] = { "net4", STEERING_ADDRESS, "type ipv4_addr", INTERVALS, "ip saddr" },
+	[SET_NET6] = { "net6", STEERING_ADDRESS, "type ipv6_addr", INTERVALS, "ip6 saddr" },
+	[SET_PAIR4] = { "pair4", STEERING_ADDRESS, "type ipv4_addr . ipv4_addr", INTERVALS,
+			"ip saddr . ip daddr" },
+	[SET_PAIR6] = { "pair6", STEERING_ADDRESS, "type ipv6_addr . ipv6_addr", INTERVALS,
+			"ip6 saddr . ip6 daddr" },
 };
 
-static const char *const set_prefixes[SET_COUNT] = {
-	[SET_SA] = "sa",     [SET_HOST4] = "host4", [SET_HOST6] = "host6",
-	[SET_NET4] = "net4", [SET_NET6] = "net6",
+/* The chains of the profiles, one for each stage: PREFIX_PROFILE. */
+static const char *const stage_names[] = {
+	[STAGE_FIRST] = "first",
+	[STAGE_PINNED] = "pinned",
+	[STAGE_UNPINNED] = "each",
 };
 
 void nft_set_name(const struct settings *settings, unsigned set, unsigned profile,
 		  char name[NFT_SET_NAME_MAX])
 {
-	snprintf(name, NFT_SET_NAME_MAX, "%s_%s", set == SET_SERVICE ? "svc" : set_prefixes[set],
+	snprintf(name, NFT_SET_NAME_MAX, "%s_%s", set == SET_SERVICE ? "svc" : sets[set].prefix,
 		 settings->profiles[profile].name);
 }
 
 bool nft_set_used(enum steering_mode mode, unsigned set)
 {
-	if (mode == STEERING_SA)
-		return set == SET_SA;
-	return mode == STEERING_ADDRESS && set > SET_SA && set < SET_COUNT;
+	return set < SET_COUNT && sets[set].mode == mode;
 }
 
+/*
+ * A range takes two kernel elements: its first address and the one behind its last. Of sets that need
+ * not hold something of each child SA there is room for twice as many as are wanted, because the
+ * kernel counts those that have expired until it gets round to removing them.
+ */
 uint64_t nft_set_size(const struct settings *settings, unsigned set)
 {
-	uint64_t size = (uint64_t)settings->max_child_sas * (shapes[set].range ? 2 : 1);
+	const struct element_shape *shape = element_shape(set);
+	const bool twice = shape->range || shape->spi || set == SET_PART;
+	uint64_t size = (uint64_t)element_limit(set, settings->max_child_sas) * (twice ? 2 : 1);
 
 	return size > UINT32_MAX ? UINT32_MAX : size;
 }
@@ -86,7 +113,7 @@ static void add_sets(const struct skeleton *sk, unsigned profile)
 			continue;
 		nft_set_name(sk->settings, set, profile, name);
 		add(sk->text, "\n\tset %s {\n\t\t%s\n\t\tsize %" PRIu64 "\n\t\tflags %s\n\t}\n",
-		    name, shapes[set].type, nft_set_size(sk->settings, set), shapes[set].flags);
+		    name, sets[set].type, nft_set_size(sk->settings, set), sets[set].flags);
 	}
 	nft_set_name(sk->settings, SET_SERVICE, profile, name);
 	add(sk->text,
@@ -118,42 +145,58 @@ void nft_skeleton_add_verdict(const struct skeleton *sk, unsigned profile, enum 
 	    stage == STAGE_FIRST ? "first" : "bypassed", p->name, what[stage]);
 }
 
-/* What makes a packet the tenant's own. */
-static void add_tenant_match(const struct skeleton *sk, unsigned set, const char *set_name)
-{
-	static const char *const addresses[SET_COUNT] = {
-		[SET_HOST4] = "ip",
-		[SET_HOST6] = "ip6",
-		[SET_NET4] = "ip",
-		[SET_NET6] = "ip6",
-	};
-
-	if (set == SET_SA)
-		add(sk->text, " ipsec in spi @%s", set_name);
-	else
-		add(sk->text, " iifname \"%s\" %s saddr @%s", sk->settings->interface,
-		    addresses[set], set_name);
-}
-
-static void add_bypass_rule(const struct skeleton *sk, unsigned profile, unsigned set,
+/*
+ * Of the packets that are for a service of the profile, those of an exempt tenant. Whatever SA is not in
+ * the set "sas" needs no further look-up; being in it lets nothing pass.
+ */
+static void add_tenant_rule(const struct skeleton *sk, unsigned profile, unsigned set,
 			    enum stage stage)
 {
-	const struct profile *p = &sk->settings->profiles[profile];
-	uint32_t mark = sk->settings->paths[p->path].mark;
 	char name[NFT_SET_NAME_MAX];
 
-	add(sk->text, "\t\t");
-	if (stage == STAGE_PINNED)
-		add(sk->text, "ct mark & 0x%08x == 0x%08x ", sk->settings->mark_mask, mark);
-	nft_set_name(sk->settings, SET_SERVICE, profile, name);
-	add(sk->text, "meta l4proto . th dport @%s", name);
 	nft_set_name(sk->settings, set, profile, name);
-	add_tenant_match(sk, set, name);
-	add(sk->text, " ");
+	add(sk->text, "\t\t");
+	if (set == SET_PART) {
+		add(sk->text, "ipsec in spi != @%s return comment \"no part of it is exempt\"\n",
+		    name);
+		return;
+	}
+	if (sk->mode == STEERING_ADDRESS)
+		add(sk->text, "iifname \"%s\" ", sk->settings->interface);
+	add(sk->text, "%s @%s ", sets[set].match, name);
 	if (nft_destinations_have_chain(sk, profile, stage))
 		nft_destinations_add_jump(sk, profile, stage);
 	else
 		nft_skeleton_add_verdict(sk, profile, stage);
+}
+
+static void add_profile_chains(const struct skeleton *sk, enum stage stage)
+{
+	for (unsigned p = 0; p < sk->settings->profile_count; p++) {
+		add(sk->text, "\n\tchain %s_%s {\n", stage_names[stage],
+		    sk->settings->profiles[p].name);
+		for (unsigned set = 0; set < SET_COUNT; set++)
+			if (nft_set_used(sk->mode, set))
+				add_tenant_rule(sk, p, set, stage);
+		add(sk->text, "\t}\n");
+		if (nft_destinations_have_chain(sk, p, stage))
+			nft_destinations_add_chain(sk, p, stage);
+	}
+}
+
+/* Packets of other services come no further than this. */
+static void add_service_rule(const struct skeleton *sk, unsigned profile, enum stage stage)
+{
+	const struct profile *p = &sk->settings->profiles[profile];
+	char name[NFT_SET_NAME_MAX];
+
+	add(sk->text, "\t\t");
+	if (stage == STAGE_PINNED)
+		add(sk->text, "ct mark & 0x%08x == 0x%08x ", sk->settings->mark_mask,
+		    sk->settings->paths[p->path].mark);
+	nft_set_name(sk->settings, SET_SERVICE, profile, name);
+	add(sk->text, "meta l4proto . th dport @%s jump %s_%s\n", name, stage_names[stage],
+	    p->name);
 }
 
 /*
@@ -181,9 +224,7 @@ static void add_bypass_rules(const struct skeleton *sk, enum stage stage)
 {
 	add_layer_rules(sk, stage == STAGE_PINNED ? "counter name \"denied\" drop" : "return");
 	for (unsigned p = 0; p < sk->settings->profile_count; p++)
-		for (unsigned set = 0; set < SET_COUNT; set++)
-			if (nft_set_used(sk->mode, set))
-				add_bypass_rule(sk, p, set, stage);
+		add_service_rule(sk, p, stage);
 }
 
 /*
@@ -262,13 +303,6 @@ static void add_pinned(const struct skeleton *sk)
 		      " comment \"no exception or lease any more\"\n\t}\n");
 }
 
-static void add_destination_chains(const struct skeleton *sk, enum stage stage)
-{
-	for (unsigned p = 0; p < sk->settings->profile_count; p++)
-		if (nft_destinations_have_chain(sk, p, stage))
-			nft_destinations_add_chain(sk, p, stage);
-}
-
 int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, const char *table,
 		      char *buf, size_t size)
 {
@@ -287,7 +321,7 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 	}
 	add_prerouting(&sk);
 	if (!settings->pinning)
-		add_destination_chains(&sk, STAGE_UNPINNED);
+		add_profile_chains(&sk, STAGE_UNPINNED);
 	if (settings->pinning) {
 		add_fresh(&sk);
 		add_replies(&sk);
@@ -295,8 +329,8 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 		add_bypass_rules(&sk, STAGE_FIRST);
 		add(&text, "\t}\n");
 		add_pinned(&sk);
-		add_destination_chains(&sk, STAGE_FIRST);
-		add_destination_chains(&sk, STAGE_PINNED);
+		add_profile_chains(&sk, STAGE_FIRST);
+		add_profile_chains(&sk, STAGE_PINNED);
 	}
 	add(&text, "}\n");
 	return text.full || text.len > INT32_MAX ? -ENOBUFS : (int)text.len;

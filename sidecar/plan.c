@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
+#include "plan_part.h"
+
 static unsigned address_len(int family)
 {
 	return family == AF_INET ? 4 : 16;
@@ -95,11 +97,11 @@ void plan_spi(struct model *model, struct elements *elements, unsigned profiles,
 	const struct tenant *tenant = only_tenant(first);
 	const enum sa_verdict verdict = judge(check, first);
 	const bool pass = passes(verdict, first), keep = pass || stays_in_books(verdict, first);
-	bool steered = false;
+	bool steered = plan_part_spi(elements, profiles, tenant, first, spi, pass) && keep;
 
 	for (unsigned p = 0; p < profiles; p++) {
 		struct element_key key = plan_sa_key(p, spi);
-		int64_t until = tenant ? model_exempt_until(tenant, p) : 0;
+		int64_t until = tenant ? plan_part_whole(tenant, first, p) : 0;
 
 		if (until && pass)
 			elements_want(elements, &key, element_expiry(until));
@@ -175,20 +177,35 @@ static struct tenant *group_tenant(const struct child_range *ranges, size_t coun
 	return shared || !*tenant->name ? NULL : tenant;
 }
 
-static bool plan_group(struct elements *elements, unsigned profiles, const struct tenant *tenant,
-		       const struct address_range *whole)
+/* Child SAs of a group that is its tenant's to the whole. */
+static bool plan_whole_group(struct elements *elements, unsigned profiles,
+			     const struct tenant *tenant, const struct address_range *whole)
 {
 	bool steered = false;
 
-	for (unsigned p = 0; tenant && p < profiles; p++) {
+	for (unsigned p = 0; p < profiles; p++) {
 		struct element_key key = plan_range_key(p, whole);
 		int64_t until = model_exempt_until(tenant, p);
 
-		if (until)
-			elements_want(elements, &key, element_expiry(until));
-		steered = steered || until;
+		if (until && elements_want(elements, &key, element_expiry(until)))
+			steered = true;
 	}
 	return steered;
+}
+
+static void plan_group(struct elements *elements, unsigned profiles, const struct tenant *tenant,
+		       const struct child_range *ranges, size_t count,
+		       const struct address_range *whole)
+{
+	bool steered;
+
+	if (tenant && tenant->partial) {
+		plan_part_group(elements, profiles, tenant, ranges, count, whole);
+		return;
+	}
+	steered = tenant && plan_whole_group(elements, profiles, tenant, whole);
+	for (size_t i = 0; i < count; i++)
+		ranges[i].child->steered_found |= steered;
 }
 
 /* One range in conflict takes nothing from a child SA's others. */
@@ -232,14 +249,10 @@ static void sweep(struct model *model, struct elements *elements, unsigned profi
 {
 	for (size_t at = 0, n; at < count; at += n) {
 		struct address_range whole;
-		struct tenant *tenant;
-		bool steered;
 
 		n = group_length(ranges + at, count - at, &whole);
-		tenant = group_tenant(ranges + at, n);
-		steered = plan_group(elements, profiles, tenant, &whole);
-		for (size_t i = at; i < at + n; i++)
-			ranges[i].child->steered_found |= steered;
+		plan_group(elements, profiles, group_tenant(ranges + at, n), ranges + at, n,
+			   &whole);
 	}
 	settle_steered(model);
 	settle_conflicts(model);

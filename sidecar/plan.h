@@ -9,6 +9,8 @@
  * come (sa_check.h). Decided anew for each SPI that changed. SPIs up to PLAN_CPI_MAX, which charon
  * draws only if it is told to (charon.spi_min), are never desired.
  *
+ * Exemptions of a part of a tenant, or limited to destinations, have elements of their own (plan_part.h).
+ *
  * Address mode: an inner address range is desired if the child SAs that may use it all belong to
  * one exempt tenant. A range shared by two tenants is a conflict: neither gets any of its
  * addresses of that child SA. Decided anew as a whole, by a sweep over all ranges.

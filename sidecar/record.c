@@ -201,14 +201,3 @@ void record_difference(const struct exception *before, const struct exception *a
 	if (len >= RECORD_DIFFERENCE_MAX)
 		strcpy(buf + RECORD_DIFFERENCE_MAX - sizeof("..."), "...");
 }
-
-int record_check_scope(const char *scope, const char *destinations, const char **ret_error)
-{
-	if (strcmp(scope, RECORD_SCOPE_TENANT) != 0)
-		*ret_error = "scope: expected \"" RECORD_SCOPE_TENANT "\"";
-	else if (*destinations)
-		*ret_error = "destinations: expected none: those of the profile count";
-	else
-		return 0;
-	return -EINVAL;
-}

@@ -36,7 +36,7 @@ struct exception {
 	uint64_t version; /* 1 with the grant; each change and the end raise it by one */
 	char tenant[TENANT_NAME_MAX + 1];
 	char profile[SETTINGS_NAME_MAX + 1];
-	char scope[RECORD_TEXT_MAX];                /* canonical */
+	char scope[RECORD_TEXT_MAX];                /* canonical (scope.h) */
 	char destinations[RECORD_DESTINATIONS_MAX]; /* canonical; "": as the profile says */
 	char change_request[RECORD_TEXT_MAX];
 	char accepted_by[RECORD_TEXT_MAX];
@@ -106,11 +106,5 @@ int record_read(const char *json, struct exception *ret);
  */
 void record_difference(const struct exception *before, const struct exception *after,
 		       char buf[RECORD_DIFFERENCE_MAX]);
-
-/*
- * May an exception have this scope and these destinations? The one place that decides it. 0, or
- * -EINVAL with *ret_error a static sentence that names the field.
- */
-int record_check_scope(const char *scope, const char *destinations, const char **ret_error);
 
 #endif

@@ -9,7 +9,9 @@
 
 #include "control.h"
 #include "json_writer.h"
+#include "record.h"
 #include "risk.h"
+#include "scope.h"
 #include "settings.h"
 #include "steerctl_audit.h"
 #include "steerctl_client.h"
@@ -19,15 +21,18 @@
 #include "tenant_name.h"
 
 #define DEFAULT_SOCKET "/run/tenant-steer/control"
-#define OPTIONS_MAX 8
+#define OPTIONS_MAX 12
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
 #endif
 
-/* ACCEPT: a flag, with which goes the hash of the text of the risk that this steerctl shows. */
-enum option_kind { FLAG, TEXT, DURATION, NUMBER, ACCEPT };
+/*
+ * ACCEPT: a flag, with which goes the hash of the text of the risk that this steerctl shows. PART: what
+ * of a tenant, one of them at most; its member is the word in a scope. LIST: may be given several times.
+ */
+enum option_kind { FLAG, TEXT, DURATION, NUMBER, ACCEPT, PART, LIST };
 /* RISK: missing means that nobody said that the risk is accepted. */
 enum option_need { OPTIONAL, REQUIRED, RISK };
 
@@ -58,7 +63,8 @@ struct line {
 	const struct command *command;
 	const char *socket_path;
 	const char *subject;
-	const char *values[OPTIONS_MAX]; /* as the command's options; "" for a flag */
+	const char *values[OPTIONS_MAX];    /* as the command's options; "" for a flag or a list */
+	char list[RECORD_DESTINATIONS_MAX]; /* of the one that is one, with commas between them */
 	bool json;
 	bool help;
 	bool version;
@@ -85,6 +91,12 @@ static const struct command commands[] = {
 	{ .name = "grant", .subject = "TENANT", .subject_member = "tenant", .render = render_grant,
 	  .options = {
 		  { "--profile", TEXT, REQUIRED, "profile", "PROFILE", "which flows" },
+		  { "--host", PART, OPTIONAL, "host", "ADDRESS", "of this inner address only" },
+		  { "--prefix", PART, OPTIONAL, "prefix", "NETWORK", "of these inner addresses only" },
+		  { "--user", PART, OPTIONAL, "user", "IDENTITY",
+		    "of the peer with this identity only" },
+		  { "--destination", LIST, OPTIONAL, "destinations", "NETWORK",
+		    "to it only; may be given several times" },
 		  { "--change-request", TEXT, RISK, "change_request", "TEXT",
 		    "the record of the customer's wish" },
 		  { "--accepted-by", TEXT, RISK, "accepted_by", "WHO", "who accepted the risk" },
@@ -243,6 +255,30 @@ static bool is_number(const char *text)
 	return *text && strlen(text) <= 18 && text[strspn(text, "0123456789")] == '\0';
 }
 
+static int take_part(struct line *line, size_t index, const char *value)
+{
+	const struct option *options = line->command->options;
+
+	for (size_t i = 0; i < OPTIONS_MAX && options[i].name; i++)
+		if (options[i].kind == PART && line->values[i])
+			return usage(line, "at most one of --host, --prefix and --user: ", value);
+	if (strlen(value) > SCOPE_IDENTITY_MAX)
+		return usage(line, options[index].name, ": expected at most 247 bytes");
+	line->values[index] = value;
+	return STEERCTL_OK;
+}
+
+static int take_item(struct line *line, size_t index, const char *value)
+{
+	const size_t len = strlen(line->list);
+
+	if (len + 1 + strlen(value) >= sizeof(line->list))
+		return usage(line, "given too often: ", line->command->options[index].name);
+	snprintf(line->list + len, sizeof(line->list) - len, "%s%s", len ? "," : "", value);
+	line->values[index] = "";
+	return STEERCTL_OK;
+}
+
 static int take_value(struct line *line, size_t index, const char *value)
 {
 	const struct option *option = &line->command->options[index];
@@ -253,8 +289,12 @@ static int take_value(struct line *line, size_t index, const char *value)
 			     ": expected a duration of a second or more, such as 30d, 12h or 15m");
 	if (option->kind == NUMBER && !is_number(value))
 		return usage(line, option->name, ": expected a number");
-	if (option->kind == TEXT && !*value)
+	if (option->kind != DURATION && option->kind != NUMBER && !*value)
 		return usage(line, option->name, ": expected a text that is not empty");
+	if (option->kind == PART)
+		return take_part(line, index, value);
+	if (option->kind == LIST)
+		return take_item(line, index, value);
 	line->values[index] = value;
 	return STEERCTL_OK;
 }
@@ -269,7 +309,7 @@ static int take_option(struct line *line, int argc, char *const *argv, int *at)
 	for (i = 0; options && i < OPTIONS_MAX && options[i].name; i++) {
 		if (strlen(options[i].name) != len || strncmp(options[i].name, word, len) != 0)
 			continue;
-		if (line->values[i])
+		if (line->values[i] && options[i].kind != LIST)
 			return usage(line, "given twice: ", options[i].name);
 		if (options[i].kind == FLAG || options[i].kind == ACCEPT) {
 			line->values[i] = "";
@@ -355,7 +395,16 @@ static void write_acceptance(struct json_writer *w, const char *member)
 	json_string(w, "risk_sha256", hash);
 }
 
-static void write_option(struct json_writer *w, const struct option *option, const char *value)
+static void write_part(struct json_writer *w, const char *word, const char *value)
+{
+	char scope[SCOPE_TEXT_MAX];
+
+	snprintf(scope, sizeof(scope), "%s %s", word, value);
+	json_string(w, "scope", scope);
+}
+
+static void write_option(struct json_writer *w, const struct line *line,
+			 const struct option *option, const char *value)
 {
 	int64_t ms = 0;
 
@@ -376,6 +425,12 @@ static void write_option(struct json_writer *w, const struct option *option, con
 	case ACCEPT:
 		write_acceptance(w, option->member);
 		break;
+	case PART:
+		write_part(w, option->member, value);
+		break;
+	case LIST:
+		json_string(w, option->member, line->list);
+		break;
 	}
 }
 
@@ -395,7 +450,7 @@ static size_t build_request(const struct line *line, char *buf, size_t size)
 		json_string(&w, command->subject_member, line->subject);
 	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
 		if (line->values[i])
-			write_option(&w, &command->options[i], line->values[i]);
+			write_option(&w, line, &command->options[i], line->values[i]);
 	}
 	json_object_end(&w);
 	return json_finish(&w);

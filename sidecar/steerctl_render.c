@@ -140,6 +140,7 @@ int render_tenants(FILE *out, yajl_val answer)
 		{ "ADDRESSES", "addresses", 0, NULL },
 		{ "SOURCE", "identity_source", 0, NULL },
 		{ "IDENTITY", "identity", 0, NULL },
+		{ "PART-PROFILES", "part_profiles", 0, NULL },
 	};
 
 	return print_table(out, text_member(answer, "tenants"), columns, COUNT(columns));
@@ -278,17 +279,35 @@ int render_risk(FILE *out, yajl_val answer)
 	return 0;
 }
 
+/* " (host 198.18.1.5, to 203.0.113.0/24)", or nothing if it is all of the tenant without a limit. */
+static void format_part(yajl_val exception, char buf[2 * TEXT_MAX + 16])
+{
+	const char *whole = text_string(exception, "scope");
+	const bool limited = text_string(exception, "destinations");
+	char scope[TEXT_MAX], destinations[TEXT_MAX];
+
+	text_of(text_member(exception, "scope"), scope);
+	if (limited)
+		text_of(text_member(exception, "destinations"), destinations);
+	buf[0] = '\0';
+	if (whole && (strcmp(whole, "tenant") != 0 || limited))
+		snprintf(buf, 2 * TEXT_MAX + 16, " (%s%s%s)", scope, limited ? ", to " : "",
+			 limited ? destinations : "");
+}
+
 int render_grant(FILE *out, yajl_val answer)
 {
 	yajl_val exception = text_member(answer, "exception");
 	char id[TEXT_MAX], tenant[TEXT_MAX], profile[TEXT_MAX], expires[TEXT_MAX];
+	char part[2 * TEXT_MAX + 16];
 
 	text_of(text_member(exception, "id"), id);
 	text_of(text_member(exception, "tenant"), tenant);
 	text_of(text_member(exception, "profile"), profile);
 	format_expires(exception, expires);
-	fprintf(out, "exception %s: %s granted to %s, expires %s, child SAs %lld\n", id, profile,
-		tenant, expires, text_number(answer, "child_sas"));
+	format_part(exception, part);
+	fprintf(out, "exception %s: %s granted to %s%s, expires %s, child SAs %lld\n", id, profile,
+		tenant, part, expires, text_number(answer, "child_sas"));
 	print_message(out, answer);
 	return 0;
 }
@@ -457,10 +476,11 @@ static void print_field(FILE *out, yajl_val event, const char *member)
 int render_event(FILE *out, yajl_val event)
 {
 	static const char *const fields[] = {
-		"connection",     "child",       "spi_in",       "old_spi_in", "reqid",
-		"remote_host",    "remote_ts",   "vips",         "identity",   "identity_source",
-		"profile",        "path",        "exception_id", "expires",    "actor",
-		"change_request", "accepted_by", "count",        "children",   "reason",
+		"connection",  "child",     "spi_in",         "old_spi_in",  "reqid",
+		"remote_host", "remote_ts", "vips",           "identity",    "identity_source",
+		"profile",     "scope",     "destinations",   "path",        "exception_id",
+		"expires",     "actor",     "change_request", "accepted_by", "count",
+		"children",    "reason",
 	};
 	char time[TEXT_MAX], type[TEXT_MAX], tenant[TEXT_MAX];
 	size_t i;

@@ -452,6 +452,11 @@ int steering_has_element(struct steering *steering, const struct element_key *ke
 	return nft_has_element(steering->nft, key);
 }
 
+int steering_holds(struct steering *steering, const struct element_key *packet)
+{
+	return nft_holds(steering->nft, packet);
+}
+
 int steering_lease_remaining(struct steering *steering, unsigned profile)
 {
 	return nft_lease_remaining(steering->nft, profile);

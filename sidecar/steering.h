@@ -84,6 +84,7 @@ bool steering_flows_unchecked(struct steering *steering);
 
 /* The kernel's own word, for explain. */
 int steering_has_element(struct steering *steering, const struct element_key *key);
+int steering_holds(struct steering *steering, const struct element_key *packet); /* nft_holds() */
 int steering_lease_remaining(struct steering *steering, unsigned profile);
 
 struct steering_counters steering_counters(const struct steering *steering);

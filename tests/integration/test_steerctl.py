@@ -57,8 +57,9 @@ def ask_grant(lab, **fields):
     ({"expires_s": 0}, "expires_s: expected 1 second"),
     ({"expires_s": 91 * 86400}, "max_lifetime"),
     ({"accept_risk": False}, "not inspected"),
-    ({"scope": "198.18.1.5"}, "scope: expected \"tenant\""),
-    ({"destinations": "203.0.113.0/24"}, "destinations: expected none"),
+    ({"scope": "198.18.1.5"}, "is no scope; expected tenant, host ADDRESS"),
+    ({"destinations": "203.0.113.1/24"}, "destinations: \"203.0.113.1/24\" has bits set behind its length"),
+    ({"destinations": 2048 * "1"}, "destinations: expected 1 to 2047 bytes"),
     ({"risk_sha256": None}, "risk_sha256: the text"),
 ))
 def test_every_refusal_names_the_field(lab, fields, says):

@@ -285,8 +285,8 @@ class Lab:
         self.wait_path(customer or tenant, "bypass")
 
     def revoke_all(self):
-        for exception in self.steer.exceptions():
-            self.steer.revoke(exception["tenant"])
+        for tenant in {exception["tenant"] for exception in self.steer.exceptions()}:
+            self.steer.revoke(tenant)
 
     def wait_synchronised(self, deadline=15):
         """Until steerd steers and knows as many child SAs as charon has."""

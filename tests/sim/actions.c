@@ -7,6 +7,7 @@
 #include "gateway.h"
 #include "kernel.h"
 #include "plan.h"
+#include "scopes.h"
 #include "steerd.h"
 
 /* Between two actions: bursts, and silences. */
@@ -20,6 +21,7 @@ static const int64_t lifetimes[] = { 9000000, 9000000, 1, 2, 3, 5, 20 };
 static void grant(struct sim *sim)
 {
 	steerd_grant(sim, sim_below(sim, SIM_TENANTS), sim_below(sim, SIM_PROFILES),
+		     sim_below(sim, 2) ? 0 : sim_below(sim, SIM_SCOPES),
 		     lifetimes[sim_below(sim, LIFETIMES)]);
 }
 
@@ -32,9 +34,16 @@ static void change(struct sim *sim)
 		steerd_change(sim, count - back, lifetimes[sim_below(sim, LIFETIMES)]);
 }
 
+/* Half of the time one of a tenant's, so that the others remain. */
 static void take_back(struct sim *sim)
 {
-	steerd_revoke(sim, sim_below(sim, SIM_TENANTS));
+	const struct truth_book *book = truth_book(sim);
+	const unsigned row = book->count ? sim_below(sim, book->count) : 0;
+
+	if (book->count && !book->rows[row].ended_at_us && sim_below(sim, 2))
+		steerd_revoke_one(sim, row);
+	else
+		steerd_revoke(sim, sim_below(sim, SIM_TENANTS));
 }
 
 static void nothing(struct sim *sim)
@@ -57,7 +66,7 @@ static const struct {
 	{ 3, gateway_migrate, "peer: migrate children" },
 	{ 3, truth_lose_orphan, "peer: an orphan goes" },
 	{ 2, gateway_reassign, "admin: other tenants" },
-	{ 18, grant, "operator: grant" },
+	{ 26, grant, "operator: grant" },
 	{ 10, take_back, "operator: revoke" },
 	{ 6, change, "operator: change" },
 	{ 1, nothing, "nothing" },

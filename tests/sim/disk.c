@@ -189,7 +189,9 @@ int store_grant(struct store *store, struct exception *exception)
 	for (unsigned i = 0; i < book->count; i++)
 		if (!book->rows[i].ended_at_us &&
 		    !strcmp(book->rows[i].tenant, exception->tenant) &&
-		    !strcmp(book->rows[i].profile, exception->profile))
+		    !strcmp(book->rows[i].profile, exception->profile) &&
+		    !strcmp(book->rows[i].scope, exception->scope) &&
+		    !strcmp(book->rows[i].destinations, exception->destinations))
 			return -EEXIST;
 	if (book->count == TRUTH_BOOK)
 		return -ENOSPC;

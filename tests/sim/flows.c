@@ -159,7 +159,7 @@ static struct kernel_flow *find_flow(struct sim *sim, const struct packet *packe
 
 		if (flow->used && flow->family == packet->family &&
 		    flow->source_port == source_port && flow->port == packet->port &&
-		    flow->protocol == packet->protocol &&
+		    flow->protocol == packet->protocol && flow->to == packet->to &&
 		    !memcmp(flow->source, packet->source, sizeof(flow->source)))
 			return flow;
 	}
@@ -172,6 +172,7 @@ static struct kernel_flow *new_flow(struct sim *sim, const struct packet *packet
 	struct kernel_flow *flow = &sim->flows->table[sim_below(sim, KERNEL_FLOWS)];
 
 	*flow = (struct kernel_flow){ .family = packet->family,
+				      .to = packet->to,
 				      .source_port = source_port,
 				      .port = packet->port,
 				      .protocol = packet->protocol,

@@ -9,6 +9,7 @@
 
 #include "event.h"
 #include "publisher.h"
+#include "scopes.h"
 #include "wire.h"
 
 #define PEERS 10
@@ -35,6 +36,7 @@ struct peer {
 	bool used;
 	uint32_t ike_id;
 	int tenant;
+	unsigned user;
 	uint16_t port;
 	uint8_t outer; /* last octet of its address */
 	struct address_range ranges[TRUTH_RANGES];
@@ -283,7 +285,7 @@ static uint32_t draw_spi(struct sim *sim, int tenant, bool *ret_twin)
 	uint32_t spi;
 
 	*ret_twin = twin && twin->tenant != tenant && !twin->twin &&
-		    (!twin->left || sim->settings.verify_sa);
+		    (!(twin->left || twin->leaving) || sim->settings.verify_sa);
 	if (*ret_twin)
 		return twin->spi;
 	do {
@@ -303,6 +305,7 @@ static struct publisher_child describe(const struct gateway *gateway, const stru
 					  .tenant = peer->tenant < 0
 							    ? NULL
 							    : truth_tenant((unsigned)peer->tenant),
+					  .user = scopes_user(peer->user),
 					  .range_count = peer->range_count,
 					  .remote_host = peer->outer,
 					  .remote_port = peer->port };
@@ -407,6 +410,7 @@ static void install(struct sim *sim, uint64_t arg)
 	sa.peer = peer->outer;
 	sa.reqid = child->reqid;
 	sa.tenant = peer->tenant;
+	sa.user = peer->user;
 	sa.range_count = peer->range_count;
 	memcpy(sa.ranges, peer->ranges, sizeof(sa.ranges));
 	child->handle = truth_add(sim, &sa);
@@ -450,6 +454,7 @@ void gateway_connect(struct sim *sim)
 	*peer = (struct peer){ .used = true,
 			       .ike_id = gateway->next_ike++,
 			       .tenant = (int)sim_below(sim, SIM_TENANTS + 1) - 1,
+			       .user = sim_below(sim, SIM_USERS),
 			       .port = 4500,
 			       .outer = (uint8_t)(10 + sim_below(sim, 40)) };
 	if (sim->faults.reuse_addresses && !sim_below(sim, 12))
@@ -632,7 +637,7 @@ void gateway_reassign(struct sim *sim)
 				continue;
 			if (step == 0)
 				publisher_resolve(gateway->publisher, child->child_id,
-						  record.tenant);
+						  record.tenant, record.user);
 			else
 				publisher_repeat(gateway->publisher, child->child_id, step == 1);
 			child->reassigned = true;
@@ -653,6 +658,7 @@ void gateway_each_up(struct sim *sim, void (*each)(struct sim *, const struct tr
 		const struct peer *peer = &gateway->peers[child->peer];
 		struct truth_sa sa = { .spi = child->spi_in,
 				       .tenant = peer->tenant,
+				       .user = peer->user,
 				       .range_count = peer->range_count };
 
 		if (child->state != CHILD_UP)

@@ -16,10 +16,10 @@
 bool nft_set_used(enum steering_mode mode, unsigned set);
 uint64_t nft_set_size(const struct settings *settings, unsigned set);
 
-#define ELEMENTS_MAX 192
+#define ELEMENTS_MAX 256
 
 struct kernel_element {
-	uint8_t lo[16], hi[16];
+	struct element_key key;
 	int64_t until; /* 0: for ever */
 	bool foreign;
 };
@@ -96,39 +96,43 @@ bool kernel_serves(struct sim *sim, unsigned profile, uint8_t protocol, uint16_t
 	return false;
 }
 
-static bool is_range(unsigned set)
+static bool between(const uint8_t *lo, const uint8_t *address, const uint8_t *hi)
 {
-	return set == SET_NET4 || set == SET_NET6;
+	return memcmp(lo, address, 16) <= 0 && memcmp(address, hi, 16) <= 0;
 }
 
-static unsigned key_len(unsigned set)
+static bool holds(const struct element_key *key, const struct packet *packet)
 {
-	return set == SET_HOST6 || set == SET_NET6 ? 16 : 4;
+	const struct element_shape *shape = element_shape(key->set);
+	const uint32_t spi = htonl(packet->spi);
+
+	if (!shape->family)
+		return packet->spi && !memcmp(key->lo, &spi, sizeof(spi));
+	if (shape->family != packet->family ||
+	    (shape->spi && (!packet->spi || memcmp(key->spi, &spi, sizeof(spi)) != 0)))
+		return false;
+	return between(key->lo, packet->source, shape->range ? key->hi : key->lo) &&
+	       (!shape->destination ||
+		between(key->dst_lo, packets_destination(packet), key->dst_hi));
 }
 
-static bool holds(const struct kernel_element *element, unsigned set, const uint8_t *address)
-{
-	if (is_range(set))
-		return memcmp(element->lo, address, key_len(set)) <= 0 &&
-		       memcmp(address, element->hi, key_len(set)) <= 0;
-	return !memcmp(element->lo, address, key_len(set));
-}
-
-bool kernel_has_address(struct sim *sim, unsigned set, unsigned profile, const uint8_t *address)
+bool kernel_holds(struct sim *sim, unsigned set, unsigned profile, const struct packet *packet)
 {
 	const struct kernel_set *s = &sim->kernel->sets[set][profile];
 
 	for (unsigned i = 0; i < s->count; i++)
-		if (holds(&s->elements[i], set, address) && !over(sim, s->elements[i].until))
+		if (holds(&s->elements[i].key, packet) && !over(sim, s->elements[i].until))
 			return true;
 	return false;
 }
 
-bool kernel_has_spi(struct sim *sim, unsigned profile, uint32_t spi)
+void kernel_each_element(struct sim *sim, void (*each)(struct sim *, const struct element_key *))
 {
-	uint32_t wire = htonl(spi);
-
-	return kernel_has_address(sim, SET_SA, profile, (const uint8_t *)&wire);
+	for (unsigned set = 0; set < SET_COUNT; set++)
+		for (unsigned p = 0; p < SIM_PROFILES; p++)
+			for (unsigned i = 0; i < sim->kernel->sets[set][p].count; i++)
+				if (!over(sim, sim->kernel->sets[set][p].elements[i].until))
+					each(sim, &sim->kernel->sets[set][p].elements[i].key);
 }
 
 int64_t kernel_tampered_at(struct sim *sim)
@@ -139,17 +143,6 @@ int64_t kernel_tampered_at(struct sim *sim)
 int64_t kernel_refused_at(struct sim *sim)
 {
 	return sim->kernel->refused_at;
-}
-
-size_t kernel_elements(struct sim *sim)
-{
-	size_t count = 0;
-
-	for (unsigned set = 0; set < SET_COUNT; set++)
-		for (unsigned p = 0; p < SIM_PROFILES; p++)
-			for (unsigned i = 0; i < sim->kernel->sets[set][p].count; i++)
-				count += !over(sim, sim->kernel->sets[set][p].elements[i].until);
-	return count;
 }
 
 static void collect_garbage(struct sim *sim, struct kernel_set *set)
@@ -165,20 +158,30 @@ static void collect_garbage(struct sim *sim, struct kernel_set *set)
 static struct kernel_element *find_exact(struct kernel_set *set, const struct element_key *key)
 {
 	for (unsigned i = 0; i < set->count; i++)
-		if (!memcmp(set->elements[i].lo, key->lo, 16) &&
-		    !memcmp(set->elements[i].hi, key->hi, 16))
+		if (!memcmp(&set->elements[i].key, key, sizeof(*key)))
 			return &set->elements[i];
 	return NULL;
 }
 
+static bool meet(const uint8_t *a_lo, const uint8_t *a_hi, const uint8_t *b_lo, const uint8_t *b_hi)
+{
+	return memcmp(a_lo, b_hi, 16) <= 0 && memcmp(b_lo, a_hi, 16) <= 0;
+}
+
+/* Elements with ranges that share a packet: the kernel refuses the second. */
 static bool overlaps(struct kernel_set *set, const struct element_key *key)
 {
-	const unsigned len = key_len(key->set);
+	const struct element_shape *shape = element_shape(key->set);
 
-	for (unsigned i = 0; is_range(key->set) && i < set->count; i++)
-		if (memcmp(set->elements[i].lo, key->hi, len) <= 0 &&
-		    memcmp(key->lo, set->elements[i].hi, len) <= 0)
+	for (unsigned i = 0; shape->range && i < set->count; i++) {
+		const struct element_key *other = &set->elements[i].key;
+
+		if (!memcmp(other->spi, key->spi, sizeof(key->spi)) &&
+		    meet(other->lo, other->hi, key->lo, key->hi) &&
+		    (!shape->destination ||
+		     meet(other->dst_lo, other->dst_hi, key->dst_lo, key->dst_hi)))
 			return true;
+	}
 	return false;
 }
 
@@ -210,8 +213,7 @@ static int add_element(struct sim *sim, const struct element_key *key, int64_t u
 	if (set->count == ELEMENTS_MAX || set->count >= nft_set_size(&sim->settings, key->set))
 		return -ENFILE;
 	element = &set->elements[set->count++];
-	memcpy(element->lo, key->lo, 16);
-	memcpy(element->hi, key->hi, 16);
+	element->key = *key;
 	element->until = until;
 	element->foreign = foreign;
 	return 0;
@@ -416,7 +418,7 @@ static void judge_lease(struct sim *sim, enum steering_mode mode)
 	if (kernel->unread)
 		sim_fail(sim, "LEASE: it is given although what the elements are is not known");
 	if (kernel->offload && !sim->faults.torn && sim->mono_us - kernel->offload_at > SIM_S &&
-	    sim->mono_us - steerd_went_on_at(sim) > SIM_S)
+	    sim->mono_us - steerd_awake_since(sim) > SIM_S)
 		sim_fail(sim, "LEASE: it is given although a flowtable takes flows off the rules");
 	if (mode == STEERING_ADDRESS && unread_us > lease_us &&
 	    steerd_snapshot_at(sim) < sim->mono_us - unread_us &&
@@ -443,12 +445,10 @@ int nft_renew(struct nft *nft, uint32_t enabled)
 	return commit(sim, nft);
 }
 
-static struct element to_element(const struct kernel_element *from, unsigned set, unsigned profile)
+static struct element to_element(const struct kernel_element *from)
 {
-	struct element element = { .key = { .set = (uint8_t)set, .profile = (uint8_t)profile } };
+	struct element element = { .key = from->key };
 
-	memcpy(element.key.lo, from->lo, 16);
-	memcpy(element.key.hi, from->hi, 16);
 	if (from->until)
 		element.expires_us = from->until / 1000 * 1000;
 	return element;
@@ -471,7 +471,7 @@ static int each_element(struct nft *nft, void (*each)(const struct element *, vo
 				return -EINTR;
 			collect_garbage(sim, s);
 			for (unsigned i = 0; i < s->count; i++) {
-				struct element element = to_element(&s->elements[i], set, p);
+				struct element element = to_element(&s->elements[i]);
 
 				each(&element, user);
 			}
@@ -494,6 +494,13 @@ int nft_has_element(struct nft *nft, const struct element_key *key)
 	(void)nft;
 	collect_garbage(sim, set_of(sim->kernel, key));
 	return find_exact(set_of(sim->kernel, key), key) != NULL;
+}
+
+int nft_holds(struct nft *nft, const struct element_key *packet)
+{
+	(void)nft;
+	(void)packet;
+	return 0;
 }
 
 int nft_lease_remaining(struct nft *nft, unsigned profile)

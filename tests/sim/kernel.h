@@ -24,6 +24,7 @@ struct kernel_flow {
 	bool used;
 	int family;
 	uint8_t source[16];
+	unsigned to;
 	uint16_t source_port, port;
 	uint8_t protocol;
 	uint32_t mark; /* ct mark */
@@ -42,13 +43,13 @@ enum steering_mode kernel_mode(struct sim *sim);
 bool kernel_rules(struct sim *sim);
 /* Is this service, or an explicit proxy's port, in the profile's service set, its lease not over? */
 bool kernel_serves(struct sim *sim, unsigned profile, uint8_t protocol, uint16_t port);
-bool kernel_has_spi(struct sim *sim, unsigned profile, uint32_t spi);
-bool kernel_has_address(struct sim *sim, unsigned set, unsigned profile, const uint8_t *address);
+/* Does an element of the set, not over, hold the packet? */
+bool kernel_holds(struct sim *sim, unsigned set, unsigned profile, const struct packet *packet);
+void kernel_each_element(struct sim *sim, void (*each)(struct sim *, const struct element_key *));
 /* When a stranger's hand was last seen in the table and not yet undone; 0: not. */
 int64_t kernel_tampered_at(struct sim *sim);
 /* When a commit was last refused, or its answer lost. */
 int64_t kernel_refused_at(struct sim *sim);
-size_t kernel_elements(struct sim *sim);
 
 /* A stranger does something to nf_tables or to our rules; key may serve as an element of his. */
 void kernel_tamper(struct sim *sim, const struct element_key *key);

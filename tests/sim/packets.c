@@ -27,14 +27,13 @@ enum part_kind {
 	PART_REPLY,
 	PART_PROTOCOL,
 	PART_SERVICE,
-	PART_SPI,
+	PART_IN_SET, /* whatever of the packet the set is asked for; b is which set */
+	PART_NOT_IN_SET,
 	PART_NO_REQID,
 	PART_SECOND_REQID,
 	PART_SECOND_SPI,
 	PART_THIRD,
 	PART_FROM,
-	PART_SOURCE4,
-	PART_SOURCE6,
 	PART_TO4,
 	PART_TO6,
 	PART_PROXY4,
@@ -101,14 +100,21 @@ static struct ruleset *ruleset_of(const struct settings *settings, enum steering
 /* clang-format off */
 const struct packet_destination packet_destinations[] = {
 	/* IPv4, IPv6, listed, proxy, reserved, local */
-	{ "203.0.113.10",  "2001:db8:443::10", true,  false, false, false },
-	{ "198.51.100.7",  "2001:db8:444::7",  true,  false, false, false },
-	{ "198.51.100.80", "2001:db8:445::80", false, true,  false, false },
-	{ "198.51.100.9",  "2001:db8:446::9",  false, false, false, false },
-	{ "10.1.2.3",      "fd00::3",          false, false, true,  false },
-	{ "239.1.2.3",     "ff05::3",          false, false, true,  false },
-	{ "203.0.113.1",   "2001:db8:443::1",  true,  false, false, true },
-	{ "198.51.100.1",  "2001:db8:446::1",  false, false, false, true },
+	{ "203.0.113.10",  "2001:db8:443::10",  true,  false, false, false },
+	{ "198.51.100.7",  "2001:db8:444::7",   true,  false, false, false },
+	{ "198.51.100.80", "2001:db8:445::80",  false, true,  false, false },
+	{ "198.51.100.9",  "2001:db8:446::9",   false, false, false, false },
+	{ "10.1.2.3",      "fd00::3",           false, false, true,  false },
+	{ "239.1.2.3",     "ff05::3",           false, false, true,  false },
+	{ "203.0.113.1",   "2001:db8:443::1",   true,  false, false, true },
+	{ "198.51.100.1",  "2001:db8:446::1",   false, false, false, true },
+	/* where the parts of a tenant's destinations begin and end (scopes.c) */
+	{ "203.0.113.63",  "2001:db8:443:1::",  true,  false, false, false },
+	{ "203.0.113.64",  "2001:db8:443:0:ffff:ffff:ffff:ffff", true, false, false, false },
+	{ "203.0.113.127", "2001:db8:443:ffff::", true, false, false, false },
+	{ "203.0.113.128", "2001:db8:443:fffe::", true, false, false, false },
+	{ "203.0.113.255", "2001:db8:443::",    true,  false, false, false },
+	{ "203.0.114.0",   "2001:db8:442:ffff::", false, false, false, false },
 };
 /* clang-format on */
 const unsigned packet_destination_count = sizeof(packet_destinations) /
@@ -133,14 +139,21 @@ static const struct {
 	{ "meta l4proto . th dport != @*", PART_NO_PORT },
 	{ "meta l4proto . th dport @*", PART_SERVICE },
 	{ "meta l4proto #", PART_PROTOCOL },
-	{ "ipsec in spi @*", PART_SPI },
+	{ "ipsec in spi @*", PART_IN_SET },
+	{ "ipsec in spi != @*", PART_NOT_IN_SET },
+	{ "ipsec in spi . ip saddr @*", PART_IN_SET },
+	{ "ipsec in spi . ip6 saddr @*", PART_IN_SET },
+	{ "ipsec in spi . ip saddr . ip daddr @*", PART_IN_SET },
+	{ "ipsec in spi . ip6 saddr . ip6 daddr @*", PART_IN_SET },
 	{ "ipsec in reqid 0", PART_NO_REQID },
 	{ "ipsec in spnum 1 reqid != 0", PART_SECOND_REQID },
 	{ "ipsec in spnum 1 spi > #", PART_SECOND_SPI },
 	{ "ipsec in spnum 2 spi >= 0", PART_THIRD },
 	{ "iifname \"*\"", PART_FROM },
-	{ "ip saddr @*", PART_SOURCE4 },
-	{ "ip6 saddr @*", PART_SOURCE6 },
+	{ "ip saddr @*", PART_IN_SET },
+	{ "ip6 saddr @*", PART_IN_SET },
+	{ "ip saddr . ip daddr @*", PART_IN_SET },
+	{ "ip6 saddr . ip6 daddr @*", PART_IN_SET },
 	{ "ip daddr . tcp dport @*", PART_PROXY4 },
 	{ "ip6 daddr . tcp dport @*", PART_PROXY6 },
 	{ "ip daddr @*", PART_TO4 },
@@ -201,7 +214,13 @@ static size_t parse_part(const char *text, struct part *ret_part)
 /* The sets are named KIND_PROFILE, the profiles profileN: part->a is N, part->b the kind. */
 static bool resolve_set(struct part *part)
 {
-	static const char *const kinds[] = { "sa_", "host4_", "host6_", "net4_", "net6_", "svc_" };
+	static const char *const kinds[SET_COUNT + 1] = {
+		[SET_SA] = "sa_",           [SET_PART] = "sas_",       [SET_PART_HOST4] = "sah4_",
+		[SET_PART_HOST6] = "sah6_", [SET_PART_NET4] = "san4_", [SET_PART_NET6] = "san6_",
+		[SET_HOST4] = "host4_",     [SET_HOST6] = "host6_",    [SET_NET4] = "net4_",
+		[SET_NET6] = "net6_",       [SET_PAIR4] = "pair4_",    [SET_PAIR6] = "pair6_",
+		[SET_COUNT] = "svc_",
+	};
 
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		size_t len = strlen(kinds[i]);
@@ -217,8 +236,7 @@ static bool resolve_set(struct part *part)
 
 static bool holds_elements(enum part_kind kind)
 {
-	return kind == PART_SERVICE || kind == PART_SPI || kind == PART_SOURCE4 ||
-	       kind == PART_SOURCE6;
+	return kind == PART_SERVICE || kind == PART_IN_SET || kind == PART_NOT_IN_SET;
 }
 
 static int parse_rule(struct chain *chain, const char *line)
@@ -399,14 +417,13 @@ static const char *kind_text(enum part_kind kind)
 
 /*
  * What is there for another reason than what becomes of a packet: a mark that is 0 need not be
- * cleared; and what passed goes on to rules that no longer match it, if it was the last profile's, or to
- * the only one's explicit proxy (but for the end of the chain "pinned").
+ * cleared; and what passed goes on to rules that no longer match it, or say the same once more, if it was
+ * the last profile's, or to the only one's explicit proxy (but for the end of the chain "pinned").
  */
 static bool is_idle(const struct place *place, const struct part *part)
 {
 	const bool pinned = strstr(place->chain->name, "pinned");
-	const bool last = strstr(place->rule->text, "@svc_profile1") ||
-			  strstr(place->chain->name, "profile1") ||
+	const bool last = strstr(place->chain->name, "profile1") ||
 			  strstr(place->rule->text, "@proxy");
 
 	switch (part->kind) {
@@ -454,12 +471,18 @@ static bool is_unconfirmed(const struct packet *packet)
 	return packet->state == PACKET_FIRST || packet->state == PACKET_EXPECTED;
 }
 
-static void destination_of(const struct packet *packet, uint8_t address[16])
+const uint8_t *packets_destination(const struct packet *packet)
 {
-	const struct packet_destination *to = &packet_destinations[packet->to];
+	static uint8_t addresses[2][sizeof(packet_destinations) / sizeof(packet_destinations[0])]
+				[16];
+	static bool read;
 
-	memset(address, 0, 16);
-	inet_pton(packet->family, packet->family == AF_INET ? to->ipv4 : to->ipv6, address);
+	for (unsigned i = 0; !read && i < packet_destination_count; i++) {
+		inet_pton(AF_INET, packet_destinations[i].ipv4, addresses[0][i]);
+		inet_pton(AF_INET6, packet_destinations[i].ipv6, addresses[1][i]);
+	}
+	read = true;
+	return addresses[packet->family == AF_INET6][packet->to];
 }
 
 static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned length)
@@ -474,9 +497,8 @@ static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned length)
 static bool in_constants(const struct ruleset *ruleset, const char *set,
 			 const struct packet *packet, bool with_port)
 {
-	uint8_t address[16];
+	const uint8_t *address = packets_destination(packet);
 
-	destination_of(packet, address);
 	for (unsigned i = 0; i < ruleset->constant_count; i++) {
 		const struct constant *c = &ruleset->constants[i];
 
@@ -515,8 +537,10 @@ static bool run_part(struct sim *sim, const struct part *part, const struct pack
 		return packet->protocol == part->a;
 	case PART_SERVICE:
 		return kernel_serves(sim, part->a, packet->protocol, packet->port);
-	case PART_SPI:
-		return packet->spi && kernel_has_spi(sim, part->a, packet->spi);
+	case PART_IN_SET:
+		return kernel_holds(sim, part->b, part->a, packet);
+	case PART_NOT_IN_SET:
+		return packet->spi && !kernel_holds(sim, part->b, part->a, packet);
 	case PART_NO_REQID:
 		return packet->spi && !packet->reqid;
 	case PART_SECOND_REQID:
@@ -527,10 +551,6 @@ static bool run_part(struct sim *sim, const struct part *part, const struct pack
 		return packet->third.there;
 	case PART_FROM:
 		return packet->from_tunnel;
-	case PART_SOURCE4:
-	case PART_SOURCE6:
-		return packet->family == (part->kind == PART_SOURCE4 ? AF_INET : AF_INET6) &&
-		       kernel_has_address(sim, part->b, part->a, packet->source);
 	case PART_TO4:
 	case PART_TO6:
 		return packet->family == (part->kind == PART_TO4 ? AF_INET : AF_INET6) &&
@@ -631,10 +651,10 @@ static bool is_only_sa(const struct packet *packet)
 }
 
 /*
- * Does the profile take what goes there? An explicit proxy instead of the services; of the services,
+ * By the manual, does the profile take what goes there? An explicit proxy instead of the services; of the services,
  * all but what is listed, or reserved. What is not a destination for a new flow was not one then.
  */
-static bool covers(struct sim *sim, unsigned profile, const struct packet *packet, bool deciding)
+bool packets_covered(struct sim *sim, unsigned profile, const struct packet *packet, bool deciding)
 {
 	const struct packet_destination *to = &packet_destinations[packet->to];
 	const bool bound = sim_bound(&sim->settings);
@@ -651,22 +671,28 @@ static bool covers(struct sim *sim, unsigned profile, const struct packet *packe
 	return proxy || (serves && !(deciding && to->reserved));
 }
 
+static bool holds_any(struct sim *sim, unsigned first, unsigned last, unsigned profile,
+		      const struct packet *packet)
+{
+	for (unsigned set = first; set <= last; set++)
+		if (kernel_holds(sim, set, profile, packet))
+			return true;
+	return false;
+}
+
 /* Is the packet a tenant's that the kernel is to let pass now, for what the profile covers? */
 static bool may_pass(struct sim *sim, unsigned profile, const struct packet *packet, bool deciding)
 {
 	if (!kernel_serves(sim, profile, packet->protocol, packet->port) ||
-	    !covers(sim, profile, packet, deciding))
+	    !packets_covered(sim, profile, packet, deciding))
 		return false;
-	if (kernel_mode(sim) == STEERING_SA)
-		return packet->spi && kernel_has_spi(sim, profile, packet->spi) &&
-		       is_only_sa(packet);
-	if (!packet->from_tunnel)
+	if (kernel_mode(sim) == STEERING_ADDRESS)
+		return packet->from_tunnel && holds_any(sim, SET_HOST4, SET_PAIR6, profile, packet);
+	if (!packet->spi || !is_only_sa(packet))
 		return false;
-	if (packet->family == AF_INET)
-		return kernel_has_address(sim, SET_HOST4, profile, packet->source) ||
-		       kernel_has_address(sim, SET_NET4, profile, packet->source);
-	return kernel_has_address(sim, SET_HOST6, profile, packet->source) ||
-	       kernel_has_address(sim, SET_NET6, profile, packet->source);
+	return kernel_holds(sim, SET_SA, profile, packet) ||
+	       (kernel_holds(sim, SET_PART, profile, packet) &&
+		holds_any(sim, SET_PART_HOST4, SET_PART_NET6, profile, packet));
 }
 
 /* The first profile that lets it pass, among those of one path (0: any). */

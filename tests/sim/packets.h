@@ -84,6 +84,12 @@ bool packets_part(unsigned rule, unsigned part, struct packets_part *ret_part);
 struct packet_fate packets_run(struct sim *sim, const struct packet *packet);
 struct packet_fate packets_expect(struct sim *sim, const struct packet *packet);
 
+/* The address that a packet goes to. */
+const uint8_t *packets_destination(const struct packet *packet);
+/* By the manual: does the profile take what goes there, a flow's first packet or (not deciding) a later
+ * one? */
+bool packets_covered(struct sim *sim, unsigned profile, const struct packet *packet, bool deciding);
+
 /* The path that a packet with this mark takes: a profile's index, or -1. */
 int packets_path(const struct settings *settings, uint32_t mark);
 

@@ -48,13 +48,13 @@ void publisher_free(struct publisher *this)
 }
 
 /* What the identity's configuration would find. */
-static tenant_tag_facts_t *make_facts(const char *tenant)
+static tenant_tag_facts_t *make_facts(const char *tenant, const char *user)
 {
 	tenant_tag_facts_t *facts = tenant_tag_facts_create("gw");
 
 	INIT(facts->tenant,
 		.name = strdupnull(tenant),
-		.identity = strdupnull(tenant),
+		.identity = strdup(user),
 		.source = tenant ? TENANT_TAG_ID : TENANT_TAG_NONE,
 		.reason = tenant ? NULL : strdup("no identity"),
 	);
@@ -79,7 +79,7 @@ static tenant_tag_sa_t *make_sa(const struct publisher_child *child)
 	u_int i;
 
 	sa = tenant_tag_sa_create(child->child_id, child->ike_id,
-							  make_facts(child->tenant));
+							  make_facts(child->tenant, child->user));
 	sa->reqid = child->reqid;
 	sa->spi_in = child->spi_in;
 	sa->spi_out = child->spi_out;
@@ -133,10 +133,10 @@ void publisher_remove(struct publisher *this, uint32_t child_id)
 
 /* The facts stay, their result is another one. */
 void publisher_resolve(struct publisher *this, uint32_t child_id,
-					   const char *tenant)
+					   const char *tenant, const char *user)
 {
 	tenant_tag_sa_t *sa = this->registry->get(this->registry, child_id);
-	tenant_tag_facts_t *facts = make_facts(tenant);
+	tenant_tag_facts_t *facts = make_facts(tenant, user);
 
 	if (sa)
 	{

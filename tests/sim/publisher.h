@@ -20,6 +20,7 @@
 struct publisher_child {
 	uint32_t child_id, ike_id, reqid, spi_in, spi_out;
 	const char *tenant; /* NULL: not identified */
+	const char *user;   /* its identity */
 	struct {
 		int family;
 		uint8_t lo[16], hi[16];
@@ -46,7 +47,8 @@ void publisher_remove(struct publisher *publisher, uint32_t child_id);
 
 /* A reload: resolve a child SA anew, then publish it again as change_tenants() does, first all of them
  * as taken from their tenants (NULL: they had none), then as what they are. */
-void publisher_resolve(struct publisher *publisher, uint32_t child_id, const char *tenant);
+void publisher_resolve(struct publisher *publisher, uint32_t child_id, const char *tenant,
+		       const char *user);
 void publisher_repeat(struct publisher *publisher, uint32_t child_id, bool reassigned);
 
 /* The thread. Publish at most max changes; returns how many there were. */

@@ -13,33 +13,107 @@
 #include "truth.h"
 
 #define LEASES (1u << SIM_PROFILES)
-#define MEMBERS (1u << SIM_PROFILES) /* in which profiles' sets a source is */
+/* The first of packet_destinations: the others are alike for the rules. */
+#define DESTINATIONS 8
 
-/* For each membership an SPI, and an address of each kind. */
-static uint32_t spi_of(unsigned member)
+/* What a profile has of an SPI, or of an address: in which sets it is. */
+enum kind {
+	KIND_NONE,
+	KIND_WHOLE, /* sa_; host */
+	KIND_HOST,  /* sas_ and sah_; net */
+	KIND_NET,   /* sas_ and san_; pair */
+	KIND_GATE,  /* sas_ alone; nothing */
+	KIND_OPEN,  /* all but sas_; all */
+};
+
+/* Sets of a kind, of IPv4; those of IPv6 come behind each. */
+static const struct {
+	enum steering_mode mode;
+	uint8_t set;
+	uint8_t kinds; /* bits */
+} memberships[] = {
+	{ STEERING_SA, SET_SA, 1 << KIND_WHOLE },
+	{ STEERING_SA, SET_PART, 1 << KIND_HOST | 1 << KIND_NET | 1 << KIND_GATE },
+	{ STEERING_SA, SET_PART_HOST4, 1 << KIND_HOST | 1 << KIND_OPEN },
+	{ STEERING_SA, SET_PART_NET4, 1 << KIND_NET | 1 << KIND_OPEN },
+	{ STEERING_ADDRESS, SET_HOST4, 1 << KIND_WHOLE | 1 << KIND_OPEN },
+	{ STEERING_ADDRESS, SET_NET4, 1 << KIND_HOST },
+	{ STEERING_ADDRESS, SET_PAIR4, 1 << KIND_NET | 1 << KIND_OPEN },
+};
+
+/* Whose packets: what the two profiles have of them. All there is, but not all pairs. */
+static const enum kind whos[][SIM_PROFILES] = {
+	{ KIND_NONE, KIND_NONE },  { KIND_WHOLE, KIND_NONE }, { KIND_HOST, KIND_NONE },
+	{ KIND_NET, KIND_NONE },   { KIND_GATE, KIND_NONE },  { KIND_OPEN, KIND_NONE },
+	{ KIND_NONE, KIND_WHOLE }, { KIND_NONE, KIND_HOST },  { KIND_NONE, KIND_NET },
+	{ KIND_NONE, KIND_GATE },  { KIND_NONE, KIND_OPEN },  { KIND_WHOLE, KIND_WHOLE },
+	{ KIND_HOST, KIND_NET },   { KIND_NET, KIND_WHOLE },  { KIND_WHOLE, KIND_HOST },
+};
+#define WHOS (sizeof(whos) / sizeof(whos[0]))
+
+/* Each has an SPI and a network of its own; hosts are 1, networks 0 to 15. */
+static void address_of(unsigned who, int family, uint8_t host, uint8_t address[16])
 {
-	return 0xc0000001 + member;
+	memset(address, 0, 16);
+	inet_pton(family, family == AF_INET ? "198.18.0.0" : "2001:db8::", address);
+	address[family == AF_INET ? 2 : 7] = (uint8_t)who;
+	address[family == AF_INET ? 3 : 15] = host;
 }
 
-static struct element_key key_of(enum element_set set, unsigned member, unsigned profile)
+/* Some of packet_destinations, listed ones and others. */
+static void destination_of(int family, bool last, uint8_t address[16])
 {
-	struct element_key key = { .set = (uint8_t)set, .profile = (uint8_t)profile };
-	const bool v6 = set == SET_HOST6 || set == SET_NET6;
-	uint32_t spi = htonl(spi_of(member));
+	memset(address, 0, 16);
+	inet_pton(family,
+		  family == AF_INET ? (last ? "203.0.113.100" : "198.51.100.8")
+				    : (last ? "2001:db8:445::ffff" : "2001:db8:443::8"),
+		  address);
+}
 
-	if (set == SET_SA) {
+static uint32_t spi_of(unsigned who)
+{
+	return 0xc0000001 + who;
+}
+
+static struct element_key key_of(unsigned set, unsigned who, unsigned profile)
+{
+	const struct element_shape *shape = element_shape(set);
+	struct element_key key = { .set = (uint8_t)set, .profile = (uint8_t)profile };
+	const uint32_t spi = htonl(spi_of(who));
+
+	if (!shape->family) {
 		memcpy(key.lo, &spi, sizeof(spi));
 		return key;
 	}
-	inet_pton(v6 ? AF_INET6 : AF_INET, v6 ? "2001:db8::" : "198.18.0.0", key.lo);
-	key.lo[2] = v6 ? key.lo[2] : (uint8_t)set;
-	key.lo[v6 ? 7 : 3] = (uint8_t)(member * 32 + set);
-	if (set == SET_NET4 || set == SET_NET6) {
-		memcpy(key.hi, key.lo, sizeof(key.hi));
-		key.hi[v6 ? 15 : 3] |= 15;
-		key.lo[v6 ? 15 : 3] &= 0xf0;
+	if (shape->spi)
+		memcpy(key.spi, &spi, sizeof(spi));
+	address_of(who, shape->family, shape->range ? 0 : 1, key.lo);
+	if (shape->range)
+		address_of(who, shape->family, 15, key.hi);
+	if (shape->destination) {
+		destination_of(shape->family, false, key.dst_lo);
+		destination_of(shape->family, true, key.dst_hi);
 	}
 	return key;
+}
+
+static size_t add_elements(struct element *elements, enum steering_mode mode, unsigned who)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < sizeof(memberships) / sizeof(memberships[0]); i++)
+		for (unsigned p = 0; p < SIM_PROFILES; p++) {
+			const unsigned set = memberships[i].set;
+
+			if (memberships[i].mode != mode ||
+			    !(memberships[i].kinds >> whos[who][p] & 1))
+				continue;
+			elements[count++] = (struct element){ .key = key_of(set, who, p) };
+			if (element_shape(set)->family)
+				elements[count++] =
+					(struct element){ .key = key_of(set + 1, who, p) };
+		}
+	return count;
 }
 
 /* A configuration's rules: with conntrack or without, of a mode, for profiles that are bound or not. */
@@ -50,9 +124,8 @@ struct config {
 
 static struct sim *set_up(const struct config *config, unsigned leases)
 {
-	const enum steering_mode mode = config->mode;
+	static struct element elements[WHOS * 2 * SIM_PROFILES * 7];
 	struct sim *sim = calloc(1, sizeof(*sim));
-	struct element elements[SET_COUNT * MEMBERS * SIM_PROFILES];
 	size_t count = 0;
 	const char *error;
 	struct nft *nft;
@@ -62,15 +135,12 @@ static struct sim *set_up(const struct config *config, unsigned leases)
 		abort();
 	sim_enter(sim);
 	sim->settings.pinning = config->pinning;
+	sim->settings.max_child_sas = 64;
 	sim_bind(&sim->settings, config->bound);
-	for (unsigned set = 0; set < SET_COUNT; set++)
-		for (unsigned m = 0; m < MEMBERS; m++)
-			for (unsigned p = 0; p < SIM_PROFILES; p++)
-				if (m >> p & 1 && (set == SET_SA) == (mode == STEERING_SA))
-					elements[count++].key = key_of(set, m, p);
-	for (size_t i = 0; i < count; i++)
-		elements[i].expires_us = 0;
-	if (nft_open(&sim->settings, &nft) < 0 || nft_ensure(nft, mode, &adopted, &error) < 0 ||
+	for (unsigned who = 0; who < WHOS; who++)
+		count += add_elements(elements + count, config->mode, who);
+	if (nft_open(&sim->settings, &nft) < 0 ||
+	    nft_ensure(nft, config->mode, &adopted, &error) < 0 ||
 	    nft_apply(nft, NULL, 0, elements, count) < 0 || nft_renew(nft, leases) < 0)
 		abort();
 	nft_close(nft);
@@ -117,7 +187,7 @@ static unsigned compare_marks(struct sim *sim, struct packet *packet, bool verbo
 
 	for (unsigned m = 0; m < sizeof(marks) / sizeof(marks[0]); m++)
 		for (unsigned c = 0; c < sizeof(ct_marks) / sizeof(ct_marks[0]); c++)
-			for (unsigned to = 0; to < (m ? 1 : packet_destination_count); to++) {
+			for (unsigned to = 0; to < (m ? 1 : DESTINATIONS); to++) {
 				packet->mark = marks[m];
 				packet->ct_mark = ct_marks[c];
 				packet->to = to;
@@ -182,50 +252,57 @@ static unsigned compare_layers(struct sim *sim, struct packet *packet, bool verb
 	return count;
 }
 
-static unsigned compare_sources(struct sim *sim, enum element_set set, bool verbose)
+/* From the host, from the rest of its network, from elsewhere. */
+static unsigned compare_hosts(struct sim *sim, struct packet *packet, unsigned who, bool verbose)
 {
+	static const uint8_t hosts[] = { 1, 15, 16 };
 	unsigned count = 0, n;
 
-	/* by one and by another; of SAs, with packets of either family */
-	for (unsigned m = 0; m < MEMBERS; m++)
-		for (unsigned way = 0; way < (set == SET_SA ? 4 : 2); way++) {
-			struct element_key key = key_of(set, m, 0);
-			struct packet packet = { .family = AF_INET };
-			const bool inside = way & 1;
-
-			if (set == SET_HOST6 || set == SET_NET6 || way & 2)
-				packet.family = AF_INET6;
-			memcpy(packet.source, set == SET_NET4 || set == SET_NET6 ? key.hi : key.lo,
-			       sizeof(packet.source));
-			if (inside && set == SET_SA)
-				packet.spi = spi_of(m);
-			packet.from_tunnel = inside && set != SET_SA;
-			n = compare_layers(sim, &packet, verbose);
-			if (!n)
-				return 0;
-			count += n;
-		}
+	for (unsigned h = 0; h < sizeof(hosts); h++) {
+		address_of(who, packet->family, hosts[h], packet->source);
+		n = compare_layers(sim, packet, verbose);
+		if (!n)
+			return 0;
+		count += n;
+	}
 	return count;
 }
 
-/* 0: a packet differs. */
-static uint64_t compare(const struct config *config, bool verbose)
+static unsigned compare_sources(struct sim *sim, enum steering_mode mode, bool verbose)
+{
+	unsigned count = 0, n;
+
+	for (unsigned who = 0; who < WHOS; who++)
+		for (unsigned v6 = 0; v6 < 2; v6++)
+			/* without an SA it does not matter who it would be */
+			for (unsigned inside = who > 0 && mode == STEERING_SA; inside < 2;
+			     inside++) {
+				struct packet packet = { .family = v6 ? AF_INET6 : AF_INET };
+
+				if (inside && mode == STEERING_SA)
+					packet.spi = spi_of(who);
+				packet.from_tunnel = inside && mode == STEERING_ADDRESS;
+				n = compare_hosts(sim, &packet, who, verbose);
+				if (!n)
+					return 0;
+				count += n;
+			}
+	return count;
+}
+
+/* With all leases first, down to `last` of them: most of what may go wrong shows with all. 0: a packet
+ * differs. */
+static uint64_t compare(const struct config *config, unsigned last, bool verbose)
 {
 	uint64_t count = 0;
 	bool same = true;
 
-	/* From all to none: most of what may go wrong shows with both. */
-	for (unsigned leases = LEASES; same && leases-- > 0;) {
+	for (unsigned leases = LEASES; same && leases-- > last;) {
 		struct sim *sim = set_up(config, leases);
+		unsigned n = compare_sources(sim, config->mode, verbose);
 
-		for (unsigned set = 0; same && set < SET_COUNT; set++) {
-			unsigned n = (set == SET_SA) != (config->mode == STEERING_SA)
-					     ? 1
-					     : compare_sources(sim, set, verbose);
-
-			same = n;
-			count += n;
-		}
+		same = n;
+		count += n;
 		tear_down(sim);
 	}
 	return same ? count : 0;
@@ -237,7 +314,7 @@ bool rules_compare(uint64_t *ret_packets)
 	for (unsigned c = 0; c < 8; c++) {
 		const struct config config = { c & 1, c & 4,
 					       c & 2 ? STEERING_ADDRESS : STEERING_SA };
-		uint64_t n = compare(&config, true);
+		uint64_t n = compare(&config, 0, true);
 
 		if (!n)
 			return false;
@@ -258,7 +335,7 @@ bool rules_weaken(bool verbose, unsigned *ret_ways, unsigned *ret_same)
 			bool noticed;
 
 			packets_weaken(rule, i);
-			noticed = !compare(&config, false);
+			noticed = !compare(&config, part.idle ? LEASES - 1 : 0, false);
 			packets_restore(rule);
 			++*ret_ways;
 			*ret_same += !noticed;

@@ -14,6 +14,7 @@
 #include "kernel.h"
 #include "log.h"
 #include "risk.h"
+#include "scopes.h"
 #include "truth.h"
 #include "wire.h"
 #include "xfrm.h"
@@ -87,9 +88,16 @@ int64_t steerd_went_on_at(const struct sim *sim)
 	return sim->steerd->went_on_at;
 }
 
+int64_t steerd_awake_since(const struct sim *sim)
+{
+	const struct steerd *steerd = sim->steerd;
+
+	return steerd->busy_until > steerd->went_on_at ? steerd->busy_until : steerd->went_on_at;
+}
+
 bool steerd_stopped(const struct sim *sim)
 {
-	return sim->steerd->busy_until > sim->mono_us;
+	return !steerd_running(sim) || sim->steerd->busy_until > sim->mono_us;
 }
 
 struct core *steerd_core(struct sim *sim)
@@ -526,7 +534,8 @@ static bool listens(struct sim *sim)
 	return true;
 }
 
-void steerd_grant(struct sim *sim, unsigned tenant, unsigned profile, int64_t seconds)
+void steerd_grant(struct sim *sim, unsigned tenant, unsigned profile, unsigned scope,
+		  int64_t seconds)
 {
 	char request[512], answer[ANSWER_MAX], hash[DIGEST_HEX_LEN + 1];
 	int r;
@@ -537,11 +546,11 @@ void steerd_grant(struct sim *sim, unsigned tenant, unsigned profile, int64_t se
 	snprintf(request, sizeof(request),
 		 "{\"tenant\":\"%s\",\"profile\":\"profile%u\",\"accept_risk\":true,"
 		 "\"risk_sha256\":\"%s\",\"change_request\":\"CR-1\",\"accepted_by\":\"Anna\","
-		 "\"reason\":\"calls\",\"expires_s\":%lld}",
-		 truth_tenant(tenant), profile, hash, (long long)seconds);
+		 "\"reason\":\"calls\",\"expires_s\":%lld%s}",
+		 truth_tenant(tenant), profile, hash, (long long)seconds, scopes_request(scope));
 	r = ask(sim, "grant", request, answer);
-	sim_note(sim, "  grant %s profile%u for %lld s: %d", truth_tenant(tenant), profile,
-		 (long long)seconds, r);
+	sim_note(sim, "  grant %s profile%u%s for %lld s: %d", truth_tenant(tenant), profile,
+		 scopes_request(scope), (long long)seconds, r);
 	end(sim);
 }
 
@@ -565,24 +574,47 @@ void steerd_change(struct sim *sim, unsigned id, int64_t seconds)
 	end(sim);
 }
 
-void steerd_revoke(struct sim *sim, unsigned tenant)
+/* Returns whether it was done, and *ret_kernel is negative if the kernel refused. */
+static bool ask_to_revoke(struct sim *sim, const char *tenant, const char *more, int *ret_kernel)
 {
 	const int64_t asked = sim->mono_us;
 	char request[256], answer[ANSWER_MAX];
 	bool refused;
 	int r;
 
-	if (!listens(sim))
-		return;
-	snprintf(request, sizeof(request), "{\"tenant\":\"%s\",\"reason\":\"over\"}",
-		 truth_tenant(tenant));
+	snprintf(request, sizeof(request), "{\"tenant\":\"%s\",\"reason\":\"over\"%s}", tenant,
+		 more);
 	r = ask(sim, "revoke", request, answer);
-	sim_note(sim, "  revoke %s: %d", truth_tenant(tenant), r);
+	sim_note(sim, "  revoke %s%s: %d", tenant, more, r);
 	refused = r == 0 && strstr(answer, "The kernel refused");
 	if (refused && !sim->steerd->dead && kernel_refused_at(sim) < asked)
 		sim_fail(sim, "REVOKE: it is said to be refused, but the kernel was not asked");
-	if (r == 0 && !sim->steerd->dead)
-		truth_revoked(sim, tenant, refused ? -1 : 0);
+	*ret_kernel = refused ? -1 : 0;
+	return r == 0 && !sim->steerd->dead;
+}
+
+void steerd_revoke(struct sim *sim, unsigned tenant)
+{
+	int kernel;
+
+	if (!listens(sim))
+		return;
+	if (ask_to_revoke(sim, truth_tenant(tenant), "", &kernel))
+		truth_revoked(sim, tenant, kernel);
+	end(sim);
+}
+
+void steerd_revoke_one(struct sim *sim, unsigned row)
+{
+	const struct exception *exception = &truth_book(sim)->rows[row];
+	char more[32];
+	int kernel;
+
+	if (!listens(sim))
+		return;
+	snprintf(more, sizeof(more), ",\"id\":%llu", (unsigned long long)exception->id);
+	if (ask_to_revoke(sim, exception->tenant, more, &kernel))
+		truth_revoked_one(sim, row, kernel);
 	end(sim);
 }
 

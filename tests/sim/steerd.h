@@ -34,7 +34,9 @@ bool steerd_call(struct sim *sim);
 
 /* When a call that had been stopped or slow last went on. */
 int64_t steerd_went_on_at(const struct sim *sim);
-/* Is it stopped again, or slow again? */
+/* Or when it was, that had been stopped between two calls. */
+int64_t steerd_awake_since(const struct sim *sim);
+/* Is it stopped again, or slow again, or killed? */
 bool steerd_stopped(const struct sim *sim);
 
 /* Has no snapshot been read since a doubt, or since the start? */
@@ -44,9 +46,12 @@ bool steerd_unknown(const struct sim *sim);
 int64_t steerd_snapshot_at(const struct sim *sim);
 
 /* What an operator asks. */
-void steerd_grant(struct sim *sim, unsigned tenant, unsigned profile, int64_t seconds);
+void steerd_grant(struct sim *sim, unsigned tenant, unsigned profile, unsigned scope,
+		  int64_t seconds);
 void steerd_change(struct sim *sim, unsigned id, int64_t seconds);
+/* All of a tenant's, or that one; row: of the book. */
 void steerd_revoke(struct sim *sim, unsigned tenant);
+void steerd_revoke_one(struct sim *sim, unsigned row);
 
 /* For the last check. */
 struct core *steerd_core(struct sim *sim);

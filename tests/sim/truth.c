@@ -11,6 +11,7 @@
 #include "packets.h"
 #include "plan.h"
 #include "sas.h"
+#include "scopes.h"
 #include "steerd.h"
 
 /* Silence is noticed after lost_after, then the lease runs out; and a turn of the loop. */
@@ -21,8 +22,8 @@
 #define TURN_MAX_US (50 * SIM_MS)
 /* After these, one lease, and the tick that ends an exception. */
 #define LEASE_MAX_US (3 * SIM_S + 600 * SIM_MS)
-/* Elements are read back at every tenth tick, half a second each, and steerd may be stopped. */
-#define STRANGER_MAX_US (20 * SIM_S)
+/* Elements are read back at every tenth tick, half a second each, and steerd may be stopped, twice. */
+#define STRANGER_MAX_US (30 * SIM_S)
 /* An answer that came too late, and a refusal that led to a withdrawal, are near one another. */
 #define REFUSED_NEAR_US SIM_S
 
@@ -38,12 +39,10 @@ struct slot {
 struct truth {
 	struct truth_sa sas[TRUTH_SAS];
 	struct truth_book book;
-	struct slot slots[SIM_TENANTS][SIM_PROFILES];
+	struct slot slots[SIM_TENANTS][SIM_PROFILES][SIM_SCOPES];
 	unsigned round;
 	/* for the last check */
 	struct live *live;
-	struct element_key wanted[2 * TRUTH_SAS * SIM_PROFILES];
-	size_t wanted_count;
 	uint64_t steered[SIM_TENANTS];
 };
 
@@ -88,6 +87,7 @@ unsigned truth_add(struct sim *sim, const struct truth_sa *sa)
 void truth_leave(struct sim *sim, unsigned handle)
 {
 	sim->truth->sas[handle].since = sim->mono_us;
+	sim->truth->sas[handle].leaving = true;
 }
 
 static void end_sa(struct sim *sim, struct truth_sa *sa)
@@ -173,7 +173,8 @@ static struct slot *slot_of(struct sim *sim, unsigned row)
 
 	while (strcmp(truth_tenant(tenant), exception->tenant))
 		tenant++;
-	return &sim->truth->slots[tenant][exception->profile[strlen("profile")] - '0'];
+	return &sim->truth->slots[tenant][exception->profile[strlen("profile")] - '0']
+				 [scopes_find(exception->scope, exception->destinations)];
 }
 
 /* Since when it has expired, by the one clock or the other; 0: it has not. */
@@ -245,39 +246,84 @@ void truth_ended(struct sim *sim, unsigned row)
 	end_slot(sim, slot, &slot->ended);
 }
 
+typedef bool (*on_slot)(struct sim *sim, struct slot *slot, int arg);
+
+/* Until one says so. */
+static bool any_slot(struct sim *sim, unsigned tenant, on_slot each, int arg)
+{
+	for (unsigned p = 0; p < SIM_PROFILES; p++)
+		for (unsigned s = 0; s < SIM_SCOPES; s++)
+			if (each(sim, &sim->truth->slots[tenant][p][s], arg))
+				return true;
+	return false;
+}
+
+static bool revoke_slot(struct sim *sim, struct slot *slot, int kernel)
+{
+	if (!slot->granted || void_since(sim, slot) < sim->mono_us)
+		return false;
+	end_slot(sim, slot, &slot->revoked);
+	slot->refused = kernel < 0;
+	return false;
+}
+
 void truth_revoked(struct sim *sim, unsigned tenant, int kernel)
 {
-	for (unsigned p = 0; p < SIM_PROFILES; p++) {
-		struct slot *slot = &sim->truth->slots[tenant][p];
+	any_slot(sim, tenant, revoke_slot, kernel);
+}
 
-		if (!slot->granted || void_since(sim, slot) < sim->mono_us)
-			continue;
-		end_slot(sim, slot, &slot->revoked);
-		slot->refused = kernel < 0;
-	}
+void truth_revoked_one(struct sim *sim, unsigned row, int kernel)
+{
+	revoke_slot(sim, slot_of(sim, row), kernel);
+}
+
+static bool forget_revocation(struct sim *sim, struct slot *slot, int arg)
+{
+	(void)sim;
+	(void)arg;
+	slot->revoked = false;
+	return false;
 }
 
 void truth_forget_revocations(struct sim *sim)
 {
 	for (unsigned t = 0; t < SIM_TENANTS; t++)
-		for (unsigned p = 0; p < SIM_PROFILES; p++)
-			sim->truth->slots[t][p].revoked = false;
+		any_slot(sim, t, forget_revocation, 0);
 }
 
-bool truth_exempt(struct sim *sim, int tenant, unsigned profile)
+static bool is_expiring(struct sim *sim, struct slot *slot, int arg)
 {
-	return tenant >= 0 && !void_since(sim, &sim->truth->slots[tenant][profile]);
+	(void)arg;
+	return slot->granted && !slot->ended && void_since(sim, slot);
 }
 
 bool truth_expiring(struct sim *sim)
 {
 	for (unsigned t = 0; t < SIM_TENANTS; t++)
-		for (unsigned p = 0; p < SIM_PROFILES; p++) {
-			const struct slot *slot = &sim->truth->slots[t][p];
+		if (any_slot(sim, t, is_expiring, 0))
+			return true;
+	return false;
+}
 
-			if (slot->granted && !slot->ended && void_since(sim, slot))
-				return true;
-		}
+/* By the book, is this exception of the tenant's in force? */
+static bool in_force(struct sim *sim, int tenant, unsigned profile, unsigned scope)
+{
+	return tenant >= 0 && !void_since(sim, &sim->truth->slots[tenant][profile][scope]);
+}
+
+static bool covers(unsigned scope, const struct truth_sa *sa, const struct packet *packet)
+{
+	return scopes_cover_source(scope, sa->user, packet->family, packet->source) &&
+	       scopes_cover_destination(scope, packet->family, packets_destination(packet));
+}
+
+/* By the book, may this packet of the SA take the profile's path? */
+static bool is_exempt(struct sim *sim, const struct truth_sa *sa, unsigned profile,
+		      const struct packet *packet)
+{
+	for (unsigned s = 0; s < SIM_SCOPES; s++)
+		if (in_force(sim, sa->tenant, profile, s) && covers(s, sa, packet))
+			return true;
 	return false;
 }
 
@@ -323,8 +369,35 @@ static bool ranges_meet(const struct address_range *a, const struct address_rang
 	       memcmp(b->lo, a->hi, 16) <= 0;
 }
 
-/* A packet of this SA takes the profile's path and its tenant has no exception for it. */
-static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile, const char *what)
+/* Has one that covered the packet only just ended? */
+static bool some_end_late(struct sim *sim, const struct truth_sa *sa, unsigned profile,
+			  const struct packet *packet)
+{
+	for (unsigned s = 0; s < SIM_SCOPES; s++)
+		if (covers(s, sa, packet) &&
+		    ends_late(sim, &sim->truth->slots[sa->tenant][profile][s]))
+			return true;
+	return false;
+}
+
+static void fail_leak(struct sim *sim, const struct truth_sa *sa, unsigned profile,
+		      const struct packet *packet, const char *what)
+{
+	char from[INET6_ADDRSTRLEN], to[INET6_ADDRSTRLEN];
+
+	inet_ntop(packet->family, packet->source, from, sizeof(from));
+	inet_ntop(packet->family, packets_destination(packet), to, sizeof(to));
+	sim_fail(sim,
+		 "LEAK: %s of %s %s (SPI %08x, there for %.6f s), %s to %s, takes the path of "
+		 "profile%u",
+		 what, sa->tenant < 0 ? "an unidentified peer" : truth_tenant((unsigned)sa->tenant),
+		 scopes_user(sa->user), sa->spi, (double)(sim->mono_us - sa->since) / 1e6, from, to,
+		 profile);
+}
+
+/* A packet of this SA takes the profile's path and no exception of its tenant covers it. */
+static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile,
+		  const struct packet *packet, const char *what)
 {
 	const int64_t tampered = kernel_tampered_at(sim);
 	const int64_t age = sim->mono_us - sa->since;
@@ -334,7 +407,7 @@ static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile, 
 		note_window(sim, WINDOW_STRANGER, sim->mono_us - tampered);
 		return;
 	}
-	if (sa->tenant >= 0 && ends_late(sim, &sim->truth->slots[sa->tenant][profile]))
+	if (sa->tenant >= 0 && some_end_late(sim, sa, profile, packet))
 		return;
 	/* In address mode an address may have been anybody's; an SPI only that of a live twin, or of the
 	 * tenant whose its SA was. */
@@ -345,21 +418,59 @@ static void judge(struct sim *sim, const struct truth_sa *sa, unsigned profile, 
 		note_window(sim, WINDOW_OWNER, age);
 		return;
 	}
-	sim_fail(sim, "LEAK: %s of %s (SPI %08x, there for %.6f s) takes the path of profile%u",
-		 what, sa->tenant < 0 ? "an unidentified peer" : truth_tenant((unsigned)sa->tenant),
-		 sa->spi, (double)age / 1e6, profile);
+	fail_leak(sim, sa, profile, packet, what);
 }
 
-static void fill_source(struct sim *sim, const struct truth_sa *sa, struct packet *packet)
+static bool set_address(int family, const char *text, uint8_t address[16])
 {
-	const struct address_range *range =
-		&sa->ranges[sa->range_count > 1 ? sim->truth->round & 1 : 0];
+	memset(address, 0, 16);
+	return !!strchr(text, ':') == (family == AF_INET6) && inet_pton(family, text, address) == 1;
+}
 
+static bool in_range(const struct address_range *range, const uint8_t *address)
+{
+	return memcmp(range->lo, address, 16) <= 0 && memcmp(address, range->hi, 16) <= 0;
+}
+
+static unsigned count_texts(const char *(*text)(unsigned))
+{
+	unsigned count = 0;
+
+	while (text(count))
+		count++;
+	return count;
+}
+
+/*
+ * An address of the SA's, often one where some scope begins or ends; and now and then, if it is the
+ * SA that tells whose a packet is, any.
+ */
+static void draw_source(struct sim *sim, const struct truth_sa *sa, struct packet *packet)
+{
+	const struct address_range *range = &sa->ranges[sim_below(sim, sa->range_count)];
+	const unsigned count = count_texts(scopes_source);
+	const char *text = scopes_source(sim_below(sim, count));
+	uint8_t address[16];
+
+	packet->family = range->family;
+	memcpy(packet->source, sim_below(sim, 2) ? range->hi : range->lo, 16);
+	if (set_address(range->family, text, address) &&
+	    (in_range(range, address) || (!gateway_userspace(sim) && !sim_below(sim, 4))))
+		memcpy(packet->source, address, 16);
+}
+
+static void fill_sa(struct sim *sim, const struct truth_sa *sa, struct packet *packet)
+{
 	packet->spi = gateway_userspace(sim) ? 0 : sa->spi;
 	packet->reqid = packet->spi ? 1 : 0;
 	packet->from_tunnel = gateway_userspace(sim);
-	packet->family = range->family;
-	memcpy(packet->source, range->hi, sizeof(packet->source));
+}
+
+static void fill_ends(struct sim *sim, const struct truth_sa *sa, struct packet *packet)
+{
+	fill_sa(sim, sa, packet);
+	draw_source(sim, sa, packet);
+	packet->to = sim_below(sim, packet_destination_count);
 }
 
 struct probe {
@@ -378,7 +489,7 @@ static void send_probe(struct sim *sim, const struct truth_sa *sa, const struct 
 	struct packet_fate fate;
 	int path;
 
-	fill_source(sim, sa, &packet);
+	fill_ends(sim, sa, &packet);
 	/* Without the table nobody clears it; the mask is ours by agreement. */
 	if (probe->mark >= 0 && kernel_mode(sim) != STEERING_AUTO)
 		packet.mark = sim->settings.paths[probe->mark].mark;
@@ -389,8 +500,8 @@ static void send_probe(struct sim *sim, const struct truth_sa *sa, const struct 
 	if (path < 0)
 		return;
 	sim->stats.bypassed++;
-	if (!truth_exempt(sim, sa->tenant, (unsigned)path))
-		judge(sim, sa, (unsigned)path, probe->what);
+	if (!is_exempt(sim, sa, (unsigned)path, &packet))
+		judge(sim, sa, (unsigned)path, &packet, probe->what);
 }
 
 /* The first two after every step, the others in turns. */
@@ -415,7 +526,7 @@ static void keep_promise(struct sim *sim)
 		const struct truth_sa *sa = &sim->truth->sas[i];
 
 		if (!sa->live ||
-		    (truth_exempt(sim, sa->tenant, 0) && truth_exempt(sim, sa->tenant, 1)))
+		    (in_force(sim, sa->tenant, 0, 0) && in_force(sim, sa->tenant, 1, 0)))
 			continue;
 		send_probe(sim, sa, &probes[0]);
 		send_probe(sim, sa, &probes[1]);
@@ -431,7 +542,7 @@ static void draw_packet(struct sim *sim, const struct truth_sa *sa, struct packe
 						   { IPPROTO_ICMPV6, 0 } };
 	const struct service *service = &services[sim_below(sim, 7)];
 
-	fill_source(sim, sa, packet);
+	fill_ends(sim, sa, packet);
 	packet->protocol = service->protocol;
 	packet->port = service->port;
 	packet->state = sim_below(sim, PACKET_STATES);
@@ -442,7 +553,6 @@ static void draw_packet(struct sim *sim, const struct truth_sa *sa, struct packe
 	if (sim_below(sim, 8) == 0)
 		packet->from_tunnel = false;
 	packet->ct_mark = sim_below(sim, 4) * (1u << 24) | (sim_below(sim, 2) ? 0x00345678 : 0);
-	packet->to = (unsigned)(sim->stats.probes % packet_destination_count);
 }
 
 /* The rules do what is written about them. */
@@ -475,13 +585,13 @@ static void send_flow(struct sim *sim, const struct truth_sa *sa)
 	struct packet_fate fate;
 	int path;
 
-	fill_source(sim, sa, &packet);
+	fill_ends(sim, sa, &packet);
 	fate = kernel_send(sim, &packet, (uint16_t)(1024 + sim_below(sim, 4)), &flow);
 	path = fate.dropped ? -1 : packets_path(&sim->settings, fate.mark);
 	sim->stats.packets++;
 	sim_mix(sim, fate.mark);
-	if (path >= 0 && !truth_exempt(sim, sa->tenant, (unsigned)path))
-		judge(sim, sa, (unsigned)path, "a packet");
+	if (path >= 0 && !is_exempt(sim, sa, (unsigned)path, &packet))
+		judge(sim, sa, (unsigned)path, &packet, "a packet");
 	/* Without the table every flow is enforced. */
 	if (sim->settings.pinning && kernel_mode(sim) != STEERING_AUTO && flow && !fate.dropped &&
 	    path != flow->path)
@@ -503,16 +613,6 @@ void truth_check(struct sim *sim)
 	compare(sim, sa);
 	if (sim->truth->round % 4 == 0)
 		send_flow(sim, sa);
-}
-
-static void want(struct sim *sim, const struct element_key *key)
-{
-	struct truth *truth = sim->truth;
-
-	for (size_t i = 0; i < truth->wanted_count; i++)
-		if (!memcmp(&truth->wanted[i], key, sizeof(*key)))
-			return;
-	truth->wanted[truth->wanted_count++] = *key;
 }
 
 /* What charon has up, and the ranges of it that meet one another, directly or through others. */
@@ -571,7 +671,10 @@ static bool find_group(const struct live *live, const struct truth_sa *sa,
 	return alone;
 }
 
-/* If steerd looks at the kernel's SAs, one that a former charon has left counts as well. */
+/*
+ * If steerd looks at the kernel's SAs, one that a former charon has left counts as well, and so does one
+ * that has become the same tenant's.
+ */
 static bool has_twin(struct sim *sim, const struct truth_sa *sa)
 {
 	const struct live *live = sim->truth->live;
@@ -581,86 +684,174 @@ static bool has_twin(struct sim *sim, const struct truth_sa *sa)
 		    sim->truth->sas[i].spi == sa->spi)
 			return true;
 	for (unsigned i = 0; i < live->count; i++)
-		if (live->sas[i].spi == sa->spi && live->sas[i].tenant != sa->tenant)
+		if (live->sas[i].spi == sa->spi && &live->sas[i] != sa &&
+		    (live->sas[i].tenant != sa->tenant || sim->settings.verify_sa))
 			return true;
 	return false;
 }
 
-static struct element_key key_of(const struct address_range *range, unsigned profile)
+/* Of those who may have this address: in address mode it is not the packet that says who sent it. */
+static bool is_only_users(struct sim *sim, const struct truth_sa *sa, const struct packet *packet)
 {
-	struct element_key key = { .profile = (uint8_t)profile };
-	const bool single = !memcmp(range->lo, range->hi, 16);
+	const struct live *live = sim->truth->live;
 
-	memcpy(key.lo, range->lo, 16);
-	if (!single)
-		memcpy(key.hi, range->hi, 16);
-	key.set = range->family == AF_INET ? (single ? SET_HOST4 : SET_NET4)
-					   : (single ? SET_HOST6 : SET_NET6);
-	return key;
+	for (unsigned i = 0; gateway_userspace(sim) && i < live->claim_count; i++)
+		if (live->claims[i].range.family == packet->family &&
+		    in_range(&live->claims[i].range, packet->source) &&
+		    live->claims[i].sa->user != sa->user)
+			return false;
+	return true;
 }
 
-/* New flows have to pass, and whoever looks has to see it. */
-static void check_passes(struct sim *sim, const struct truth_sa *sa, unsigned range,
-			 unsigned profile)
+/* Long after the last fault: does some exception by the profile let the packet pass? */
+static bool is_steered(struct sim *sim, const struct truth_sa *sa, unsigned profile,
+		       const struct packet *packet)
 {
-	struct packet packet = { .protocol = IPPROTO_TCP, .port = 443, .state = PACKET_FIRST };
-	int path;
+	for (unsigned s = 0; s < SIM_SCOPES; s++)
+		if (in_force(sim, sa->tenant, profile, s) && covers(s, sa, packet) &&
+		    (!scopes_is_of_user(s) || is_only_users(sim, sa, packet)))
+			return true;
+	return false;
+}
 
-	if (profile == 1) {
-		packet.protocol = IPPROTO_UDP;
-		packet.port = 3478;
-	}
-	sim->truth->round = range;
-	fill_source(sim, sa, &packet);
-	path = packets_path(&sim->settings, packets_run(sim, &packet).mark);
-	if (path != (int)profile)
+static bool shall_pass(struct sim *sim, const struct truth_sa *sa, unsigned profile,
+		       const struct packet *packet)
+{
+	return packets_covered(sim, profile, packet, true) && is_steered(sim, sa, profile, packet);
+}
+
+static void check_packet(struct sim *sim, const struct truth_sa *sa, struct packet *packet)
+{
+	static const struct service services[SIM_PROFILES] = { { IPPROTO_TCP, 443 },
+							       { IPPROTO_UDP, 3478 } };
+	char from[INET6_ADDRSTRLEN], to[INET6_ADDRSTRLEN];
+
+	for (unsigned p = 0; p < SIM_PROFILES && !sim->failed; p++) {
+		int path, wanted;
+
+		packet->protocol = services[p].protocol;
+		packet->port = services[p].port;
+		wanted = shall_pass(sim, sa, p, packet) ? (int)p : -1;
+		/* What the first profile leaves of its service is the second's. */
+		if (p == 0 && wanted < 0 && shall_pass(sim, sa, 1, packet))
+			wanted = 1;
+		path = packets_path(&sim->settings, packets_run(sim, packet).mark);
+		if (path == wanted)
+			continue;
+		inet_ntop(packet->family, packet->source, from, sizeof(from));
+		inet_ntop(packet->family, packets_destination(packet), to, sizeof(to));
 		sim_fail(sim,
-			 "NOT STEERED: %s (SPI %08x) takes path %d instead of profile%u's, long "
+			 "%s: %s %s (SPI %08x) from %s to %s takes path %d instead of %d, long "
 			 "after the last fault",
-			 truth_tenant((unsigned)sa->tenant), sa->spi, path, profile);
+			 path < 0 ? "NOT STEERED" : "LEAK", truth_tenant((unsigned)sa->tenant),
+			 scopes_user(sa->user), sa->spi, from, to, path, wanted);
+	}
 }
 
-static bool expect_spi(struct sim *sim, const struct truth_sa *sa, unsigned profile)
+/* To each destination. Returns whether any packet is steered, if its profile covers it. */
+static bool check_source(struct sim *sim, const struct truth_sa *sa,
+			 const struct address_range *range, const uint8_t *source)
 {
-	const struct element_key key = plan_sa_key(profile, sa->spi);
+	struct packet packet = { .family = range->family, .state = PACKET_FIRST };
+	bool any = false;
 
-	if (has_twin(sim, sa))
-		return false;
-	want(sim, &key);
-	check_passes(sim, sa, 0, profile);
-	return true;
+	fill_sa(sim, sa, &packet);
+	memcpy(packet.source, source, 16);
+	for (packet.to = 0; !sim->failed && packet.to < packet_destination_count; packet.to++) {
+		check_packet(sim, sa, &packet);
+		any = any || is_steered(sim, sa, 0, &packet) || is_steered(sim, sa, 1, &packet);
+	}
+	return any;
 }
 
-static bool expect_range(struct sim *sim, const struct truth_sa *sa, unsigned index,
-			 unsigned profile)
+static bool check_range(struct sim *sim, const struct truth_sa *sa, unsigned index)
 {
-	struct address_range range = sa->ranges[index];
-	struct element_key key;
+	const struct live *live = sim->truth->live;
+	const struct address_range *range = &sa->ranges[index];
+	struct address_range whole = *range;
+	uint8_t source[16];
+	bool any;
 
-	if (!find_group(sim->truth->live, sa, &range))
+	if (gateway_userspace(sim) && !find_group(live, sa, &whole))
 		return false;
-	key = key_of(&range, profile);
-	want(sim, &key);
-	check_passes(sim, sa, index, profile);
-	return true;
+	any = check_source(sim, sa, range, range->lo);
+	any = check_source(sim, sa, range, range->hi) || any;
+	for (unsigned i = 0; scopes_source(i); i++)
+		if (set_address(range->family, scopes_source(i), source) && in_range(range, source))
+			any = check_source(sim, sa, range, source) || any;
+	for (unsigned i = 0; i < live->claim_count; i++)
+		if (in_range(range, live->claims[i].range.lo))
+			any = check_source(sim, sa, range, live->claims[i].range.lo) || any;
+	return any;
 }
 
 static void check_one(struct sim *sim, const struct truth_sa *sa)
 {
 	bool steered = false;
 
-	for (unsigned p = 0; p < SIM_PROFILES; p++) {
-		if (!truth_exempt(sim, sa->tenant, p))
-			continue;
-		if (!gateway_userspace(sim)) {
-			steered |= expect_spi(sim, sa, p);
-			continue;
-		}
-		for (unsigned i = 0; i < sa->range_count; i++)
-			steered |= expect_range(sim, sa, i, p);
+	if (sa->tenant < 0 || (!gateway_userspace(sim) && has_twin(sim, sa)))
+		return;
+	for (unsigned i = 0; i < sa->range_count; i++)
+		steered = check_range(sim, sa, i) || steered;
+	sim->truth->steered[sa->tenant] += steered;
+}
+
+static bool is_up(const struct truth_sa *sa, const struct element_key *key)
+{
+	const struct element_shape *shape = element_shape(key->set);
+	const uint32_t spi = htonl(sa->spi);
+
+	if (!shape->family || shape->spi)
+		return !memcmp(shape->spi ? key->spi : key->lo, &spi, sizeof(spi));
+	for (unsigned i = 0; i < sa->range_count; i++)
+		if (sa->ranges[i].family == shape->family && in_range(&sa->ranges[i], key->lo))
+			return true;
+	return false;
+}
+
+/* Does some exception cover the packets at this end of an element? */
+static bool is_covered(struct sim *sim, const struct truth_sa *sa, const struct element_key *key,
+		       const uint8_t *source, const uint8_t *destination)
+{
+	const struct element_shape *shape = element_shape(key->set);
+
+	for (unsigned s = 0; s < SIM_SCOPES; s++)
+		if (in_force(sim, sa->tenant, key->profile, s) &&
+		    scopes_cover_source(s, sa->user, shape->family, source) &&
+		    (shape->destination ? scopes_cover_destination(s, shape->family, destination)
+					: scopes_cover_everything(s)))
+			return true;
+	return false;
+}
+
+static bool is_right(struct sim *sim, const struct truth_sa *sa, const struct element_key *key)
+{
+	const struct element_shape *shape = element_shape(key->set);
+
+	if (key->set == SET_PART) {
+		for (unsigned s = 1; s < SIM_SCOPES; s++)
+			if (in_force(sim, sa->tenant, key->profile, s))
+				return true;
+		return false;
 	}
-	if (sa->tenant >= 0)
-		sim->truth->steered[sa->tenant] += steered;
+	if (key->set == SET_SA)
+		return in_force(sim, sa->tenant, key->profile, 0) ||
+		       in_force(sim, sa->tenant, key->profile, SCOPES_WHOLE_USER(sa->user));
+	return is_covered(sim, sa, key, key->lo, key->dst_lo) &&
+	       is_covered(sim, sa, key, shape->range ? key->hi : key->lo, key->dst_hi);
+}
+
+/* What is in the kernel is there for some SA that is up. */
+static void check_element(struct sim *sim, const struct element_key *key)
+{
+	const struct live *live = sim->truth->live;
+
+	for (unsigned i = 0; i < live->count; i++)
+		if (is_up(&live->sas[i], key) && live->sas[i].tenant >= 0 &&
+		    is_right(sim, &live->sas[i], key))
+			return;
+	sim_fail(sim, "ELEMENTS: one of set %u of profile%u is in the kernel and should not be",
+		 key->set, key->profile);
 }
 
 static void check_stream(struct sim *sim)
@@ -694,13 +885,11 @@ void truth_check_live(struct sim *sim)
 		abort();
 	gateway_each_up(sim, list_live);
 	list_claims(live);
-	sim->truth->wanted_count = 0;
 	memset(sim->truth->steered, 0, sizeof(sim->truth->steered));
 	for (unsigned i = 0; i < live->count && !sim->failed; i++)
 		check_one(sim, &live->sas[i]);
+	if (!sim->failed)
+		kernel_each_element(sim, check_element);
 	free(live);
-	if (!sim->failed && kernel_elements(sim) != sim->truth->wanted_count)
-		sim_fail(sim, "ELEMENTS: %zu in the kernel, %zu should be", kernel_elements(sim),
-			 sim->truth->wanted_count);
 	check_stream(sim);
 }

@@ -38,6 +38,7 @@ enum truth_window {
 struct truth_sa {
 	bool live;       /* the kernel decrypts its packets */
 	bool left;       /* by a charon that is no more */
+	bool leaving;    /* charon has given it up */
 	bool twin;       /* another SA has, or had, the SPI at another local address */
 	bool twin_of;    /* and this one is at that other address */
 	bool reassigned; /* it has been another tenant's */
@@ -45,6 +46,7 @@ struct truth_sa {
 	uint32_t reqid;
 	uint32_t spi;
 	int tenant; /* -1: unidentified */
+	unsigned user;
 	struct address_range ranges[TRUTH_RANGES];
 	unsigned range_count;
 	int64_t since; /* when it came, or became its tenant's; or when charon gave it up */
@@ -83,12 +85,12 @@ void truth_changed(struct sim *sim, unsigned row);
 /* steerd said that a changed end is in the kernel too. */
 void truth_settled(struct sim *sim, unsigned row);
 void truth_ended(struct sim *sim, unsigned row);
-/* steerd said that an exception is revoked, in the kernel too (0) or not (negative). */
+/* steerd said that all exceptions of a tenant, or that of a row, are revoked, in the kernel too (0) or
+ * not (negative). */
 void truth_revoked(struct sim *sim, unsigned tenant, int kernel);
+void truth_revoked_one(struct sim *sim, unsigned row, int kernel);
 /* steerd was started: what it did not write is not known any more. */
 void truth_forget_revocations(struct sim *sim);
-/* Does the tenant hold the profile's exception, at this moment and by the book? */
-bool truth_exempt(struct sim *sim, int tenant, unsigned profile);
 
 /* Is one over that steerd has not ended yet? Its tick will. */
 bool truth_expiring(struct sim *sim);

@@ -19,7 +19,7 @@ static struct element_batch batch = { .removals = removals, .additions = additio
 static int setup(void **state)
 {
 	(void)state;
-	elements = elements_new();
+	elements = elements_new(1000);
 	return elements ? 0 : -1;
 }
 

@@ -132,6 +132,15 @@ static uint64_t grant(const char *tenant, const char *profile, int64_t minutes)
 	return exception.id;
 }
 
+static uint64_t grant_part(const char *tenant, const char *scope, const char *destinations)
+{
+	struct exception exception = wish(tenant, "skype", 30);
+
+	strcpy(exception.scope, scope);
+	strcpy(exception.destinations, destinations);
+	return exceptions_grant(exceptions, &exception, error) == 0 ? exception.id : 0;
+}
+
 static void count_expired(void *user, const char *tenant, const char *profile, uint64_t id)
 {
 	(void)user;
@@ -203,9 +212,9 @@ static void test_grant(void **state)
 	twin = wish("acme", "short", 5);
 	strcpy(twin.scope, "198.18.1.5/32");
 	assert_int_equal(exceptions_grant(exceptions, &twin, error), -EINVAL);
-	expect_error("scope: expected \"tenant\"");
+	expect_error("scope: \"198.18.1.5/32\" is no scope; expected tenant, host");
 	twin = wish("acme", "short", 5);
-	strcpy(twin.destinations, "203.0.113.0/24");
+	strcpy(twin.destinations, "203.0.113.1/24");
 	assert_int_equal(exceptions_grant(exceptions, &twin, error), -EINVAL);
 	expect_error("destinations: ");
 	assert_int_equal(exceptions_count(exceptions), 1);
@@ -630,6 +639,94 @@ static void test_damage(void **state)
 	grant("later", "skype", 30);
 }
 
+static void keep_last(const struct exception *exception, void *user)
+{
+	*(struct exception *)user = *exception;
+}
+
+static int revoke_id(uint64_t id, const char *profile)
+{
+	const struct exceptions_revocation revocation = {
+		.tenant = "acme", .profile = profile, .id = id, .reason = "over"
+	};
+	unsigned ids;
+
+	return take_back(&revocation, &ids);
+}
+
+/* Each is one exception: written, read back, ended for itself. */
+static void test_parts(void **state)
+{
+	const uint64_t host = grant_part("acme", "host 198.18.1.5", "");
+	const uint64_t net = grant_part("acme", "prefix 198.18.1.5/32", "203.0.113.7,192.0.2.0/24");
+	struct exception last = { .id = 0 };
+	const struct tenant *tenant = model_find_tenant(&model, "acme");
+
+	(void)state;
+	assert_true(host && net);
+	assert_int_equal(grant_part("acme", "prefix 198.18.1.5/32", ""), 0); /* the same host */
+	expect_error("for this profile and scope already: 1;");
+	assert_int_equal(grant_part("acme", "host 127.0.0.1", ""), 0);
+	expect_error("scope: \"127.0.0.1\"");
+	assert_int_equal(grant_part("acme", "", "10.0.0.0/8"), 0);
+	expect_error("destinations: \"10.0.0.0/8\"");
+	exceptions_each(exceptions, false, keep_last, &last);
+	assert_string_equal(last.scope, "host 198.18.1.5");
+	assert_string_equal(last.destinations, "192.0.2.0/24,203.0.113.7");
+	assert_int_equal(tenant->exemption_count, 2);
+	assert_int_equal(until("acme"), 0);
+	assert_true(tenant->partial);
+	load_again();
+	assert_int_equal(tenant->exemption_count, 2);
+	assert_int_equal(revoke_id(host, NULL), 1);
+	assert_int_equal(tenant->exemption_count, 1);
+	assert_int_equal(tenant->exemptions[0].scope->destination_count, 2);
+	grant("acme", "skype", 30);
+	assert_int_equal(until("acme"), START + 30 * MINUTE);
+	assert_int_equal(revoke_id(0, "skype"), 2);
+	assert_int_equal(tenant->exemption_count, 0);
+	assert_false(tenant->partial);
+}
+
+/* What this release cannot read grants nothing, is nobody's twin, and can be revoked. */
+static void test_unreadable_scope(void **state)
+{
+	sqlite3 *db = NULL;
+	char sql[512];
+
+	(void)state;
+	stop();
+	snprintf(sql, sizeof(sql),
+		 "DROP TRIGGER exception_complete; INSERT INTO exception (tenant, profile, scope,"
+		 " change_request, accepted_by, granted_by, granted_at_us, expires_at_us)"
+		 " VALUES ('acme', 'skype', 'weekday monday', 'CR-1', 'ciso', 'op', %lld, %lld)",
+		 (long long)START, (long long)(START + 90 * MINUTE));
+	assert_int_equal(sqlite3_open(settings.sqlite, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	start();
+	assert_int_equal(exceptions_count(exceptions), 1);
+	assert_int_equal(model_find_tenant(&model, "acme")->exemption_count, 0);
+	grant("acme", "skype", 30);
+	assert_int_equal(until("acme"), START + 30 * MINUTE);
+	assert_int_equal(revoke_id(1, NULL), 1);
+	assert_int_equal(until("acme"), START + 30 * MINUTE);
+}
+
+/* As many of one tenant as the model keeps. */
+static void test_many_of_one_tenant(void **state)
+{
+	char scope[64];
+
+	(void)state;
+	for (unsigned i = 0; i < EXEMPTIONS_MAX; i++) {
+		snprintf(scope, sizeof(scope), "host 198.18.%u.%u", i / 256, i % 256);
+		assert_true(grant_part("acme", scope, ""));
+	}
+	assert_int_equal(grant_part("acme", "host 198.18.9.9", ""), 0);
+	assert_true(grant_part("globex", "host 198.18.9.9", ""));
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -650,6 +747,9 @@ int main(void)
 		TEST(test_set_forward),
 		TEST(test_set_back_with_an_old_one),
 		TEST(test_damage),
+		TEST(test_parts),
+		TEST(test_unreadable_scope),
+		TEST(test_many_of_one_tenant),
 	};
 
 	return cmocka_run_group_tests_name("exceptions", tests, NULL, NULL);

@@ -183,32 +183,63 @@ static bool has(const char *line, const char *words)
 	return strstr(line, words) != NULL;
 }
 
-/* It matches positively in the lease and in the tenant. */
-static void check_matches(const char *line)
+/* How the rules of a profile say that a packet is its tenant's, or of a part of it. */
+static bool matches_tenant(const char *line)
 {
-	assert_true(has(line, "meta l4proto . th dport @svc_"));
-	assert_true(has(line, "ipsec in spi @sa_") || has(line, " saddr @"));
-	assert_false(has(line, "!="));
+	static const char *const matches[] = {
+		"ipsec in spi @sa_",
+		"ipsec in spi . ip saddr @sah4_",
+		"ipsec in spi . ip6 saddr @sah6_",
+		"ipsec in spi . ip saddr . ip daddr @san4_",
+		"ipsec in spi . ip6 saddr . ip6 daddr @san6_",
+		"iifname \"ipsec0\" ip saddr @host4_",
+		"iifname \"ipsec0\" ip6 saddr @host6_",
+		"iifname \"ipsec0\" ip saddr @net4_",
+		"iifname \"ipsec0\" ip6 saddr @net6_",
+		"iifname \"ipsec0\" ip saddr . ip daddr @pair4_",
+		"iifname \"ipsec0\" ip6 saddr . ip6 daddr @pair6_",
+	};
+	bool found = false;
+
+	for (size_t i = 0; i < sizeof(matches) / sizeof(matches[0]); i++)
+		found = found || strncmp(line, matches[i], strlen(matches[i])) == 0;
+	return found && !has(line, "!=");
 }
 
-/* What it is in a chain that others jump to is for them to say; they must jump, to come back. */
-static void check_rule(const char *line, const char *chain, unsigned *accepting, unsigned *jumping)
-{
-	const bool inner = strncmp(chain, "to_", 3) == 0;
+struct count {
+	unsigned services, tenants, accepting; /* jumps, jumps and verdicts, verdicts */
+};
 
-	if (has(line, " jump ") || has(line, " goto to_")) {
-		assert_true(has(line, " jump to_"));
-		assert_false(inner);
-		check_matches(line);
-		++*jumping;
+/*
+ * Into a profile's chain only by its lease, from there on only by its tenants; what is in a chain for
+ * destinations is for others to say, but they come to it only so. All must jump, to come back.
+ */
+static void check_rule(const char *line, const char *chain, struct count *count)
+{
+	const bool to = strncmp(chain, "to_", 3) == 0;
+	const char *jump = strstr(line, " jump ");
+	const bool accepts = has(line, "counter name ") && has(line, " accept");
+	char lease[96];
+
+	assert_false(has(line, " goto to_"));
+	line += strspn(line, "\t");
+	if (jump && !strchr(chain, '_')) {
+		snprintf(lease, sizeof(lease), "meta l4proto . th dport @svc_%s jump ",
+			 strchr(jump, '_') + 1);
+		assert_true(has(line, lease));
+		count->services++;
+	} else if (!to && (jump || accepts)) {
+		assert_true(strchr(chain, '_') != NULL);
+		assert_true(matches_tenant(line));
+		assert_true(has(strchr(line, '@'), strchr(chain, '_')));
+		assert_true(!jump || has(jump, " to_"));
+		count->tenants++;
 	}
-	if (!has(line, "counter name ") || !has(line, " accept"))
+	assert_false(to && jump);
+	if (!accepts)
 		return;
-	if (!inner)
-		check_matches(line);
-	assert_false(has(line, "!="));
 	assert_true(has(line, "meta mark set meta mark & 0xf0ffffff | 0x0"));
-	++*accepting;
+	count->accepting++;
 }
 
 /* Every packet that is marked has matched in the lease and in the tenant. */
@@ -216,8 +247,8 @@ static void test_no_bypass_without_two_matches(void **state)
 {
 	(void)state;
 	for (int round = 0; round < 4; round++) {
-		const unsigned sources = round & 2 ? 1 : 4;
-		unsigned accepting = 0, jumping = 0;
+		const unsigned sources = round & 2 ? 5 : 6;
+		struct count count = { 0 };
 		char chain[64] = "", *save;
 
 		settings.pinning = round & 1;
@@ -225,15 +256,16 @@ static void test_no_bypass_without_two_matches(void **state)
 		for (char *line = strtok_r(text, "\n", &save); line;
 		     line = strtok_r(NULL, "\n", &save))
 			if (sscanf(line, "\tchain %63s {", chain) != 1)
-				check_rule(line, chain, &accepting, &jumping);
+				check_rule(line, chain, &count);
+		assert_int_equal(count.services, settings.pinning ? 6 : 3);
+		assert_int_equal(count.tenants, count.services * sources);
 		/* anywhere: 1, to the list: 4, to two listeners and anywhere: 3; a later packet of
-		 * the first has none of its own */
-		assert_int_equal(jumping, (settings.pinning ? 5 : 3) * sources);
-		assert_int_equal(accepting, settings.pinning ? 8 + 7 + sources : 8);
+		 * the first has no chain for it */
+		assert_int_equal(count.accepting, settings.pinning ? 8 + 7 + sources : 8);
 	}
 }
 
-/* In SA mode no chain lets a packet pass before it looked at which other SAs it came by. */
+/* In SA mode no profile's chain is come to before it was looked at which other SAs a packet came by. */
 static void test_layers_come_first(void **state)
 {
 	static const char *const layers[] = {
@@ -257,7 +289,7 @@ static void test_layers_come_first(void **state)
 				assert_true(strstr(line, " return ") || strstr(line, " drop "));
 				seen++;
 			}
-			if (strstr(line, "ipsec in spi @sa_") == NULL)
+			if (!has(line, " jump ") || has(line, " jump to_"))
 				continue;
 			assert_int_equal(seen, 3);
 			rules++;

@@ -39,7 +39,7 @@ static int setup(void **state)
 	(void)state;
 	address_mode = false;
 	next_id = 1;
-	elements = elements_new();
+	elements = elements_new(1000);
 	model_init(&model, 1000, &callbacks, NULL);
 	return 0;
 }
@@ -78,7 +78,7 @@ static void exempt(const char *tenant, int64_t until)
 	struct tenant *t = model_tenant(&model, tenant);
 
 	t->exception_count = until ? 1 : 0;
-	model_set_exempt(&model, t, 0, until);
+	model_set_exempt(&model, t, 0, NULL, until);
 }
 
 /* How many elements of a set that start with this IPv4 address or SPI are to be added. */

@@ -150,27 +150,12 @@ static void test_longest(void **state)
 	assert_true(record_json(&e, buf) > 6 * RECORD_DESTINATIONS_MAX);
 }
 
-static void test_scope(void **state)
-{
-	const char *why = NULL;
-
-	(void)state;
-	assert_int_equal(record_check_scope("tenant", "", &why), 0);
-	assert_null(why);
-	assert_int_equal(record_check_scope("198.18.1.5/32", "", &why), -EINVAL);
-	assert_memory_equal(why, "scope: ", 7);
-	assert_int_equal(record_check_scope("", "", &why), -EINVAL);
-	assert_int_equal(record_check_scope("tenant", "203.0.113.0/24", &why), -EINVAL);
-	assert_memory_equal(why, "destinations: ", 14);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_digest), cmocka_unit_test(test_risk),
 		cmocka_unit_test(test_json),   cmocka_unit_test(test_longest),
 		cmocka_unit_test(test_read),   cmocka_unit_test(test_difference),
-		cmocka_unit_test(test_scope),
 	};
 
 	return cmocka_run_group_tests_name("record", tests, NULL, NULL);

@@ -50,7 +50,7 @@ static void exempt(const char *name)
 	struct tenant *tenant = model_tenant(&model, name);
 
 	tenant->exception_count = 1;
-	model_set_exempt(&model, tenant, 0, EXEMPT_FOREVER);
+	model_set_exempt(&model, tenant, 0, NULL, EXEMPT_FOREVER);
 }
 
 static int setup_unread(void **state)
@@ -60,7 +60,7 @@ static int setup_unread(void **state)
 
 	(void)state;
 	changes = 0;
-	elements = elements_new();
+	elements = elements_new(1000);
 	model_init(&model, 1000, &callbacks, NULL);
 	check = sa_check_new(&model, MAX, on_changed, NULL);
 	exempt("acme");
@@ -198,6 +198,34 @@ static void test_somebody_takes_it_before_it_is_installed(void **state)
 	added(&foreign);
 	assert_false(wanted());
 	assert_int_equal(model_find_tenant(&model, "acme")->disputed, 1);
+}
+
+/* What is exempt in part is in the kernel on the same condition as what is to the whole. */
+static void test_parts_are_refused_too(void **state)
+{
+	const struct sa_state own = sa("192.0.2.10", "192.0.2.1");
+	const struct sa_state other = sa("192.0.2.66", "192.0.2.2");
+	struct tenant *tenant = model_tenant(&model, "acme");
+	char error[SCOPE_ERROR_MAX];
+	struct scope *scope = NULL;
+
+	(void)state;
+	assert_int_equal(scope_parse("tenant", "203.0.113.0/24", &scope, error), 0);
+	model_set_exempt(&model, tenant, 0, NULL, 0);
+	model_set_exempt(&model, tenant, 0, scope, EXEMPT_FOREVER);
+	installing("acme", "192.0.2.10");
+	added(&own);
+	up("acme", "192.0.2.10");
+	assert_int_equal(elements_wanted(elements), 0); /* no address is known */
+	tenant->children->ranges_unknown = true;
+	on_changed(NULL, SPI);
+	assert_int_equal(elements_wanted(elements), 2);
+	assert_int_equal(tenant->steered, 1);
+	added(&other);
+	assert_int_equal(elements_wanted(elements), 0);
+	assert_int_equal(tenant->steered, 0);
+	model_set_exempt(&model, tenant, 0, scope, 0);
+	scope_free(scope);
 }
 
 static void test_other_destination_is_a_conflict(void **state)
@@ -658,6 +686,7 @@ int main(void)
 		TEST(test_not_early_while_somebody_holds_it),
 		TEST(test_somebody_takes_it_before_it_is_installed),
 		TEST(test_other_destination_is_a_conflict),
+		TEST(test_parts_are_refused_too),
 		TEST(test_foreign_beside_own),
 		TEST(test_marks_keep_states_apart),
 		TEST(test_two_tenants_with_one_spi),

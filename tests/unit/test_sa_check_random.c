@@ -71,13 +71,13 @@ static void begin(unsigned seed)
 	srand(seed);
 	memset(kernel, 0, sizeof(kernel));
 	dumped_count = 0;
-	elements = elements_new();
+	elements = elements_new(1000);
 	model_init(&model, 100, &callbacks, NULL);
 	check = sa_check_new(&model, SPIS + draw(2 * PLACES), on_changed, NULL);
 	assert_true(elements && check);
 	acme = model_tenant(&model, "acme");
 	acme->exception_count = 1;
-	model_set_exempt(&model, acme, 0, EXEMPT_FOREVER);
+	model_set_exempt(&model, acme, 0, NULL, EXEMPT_FOREVER);
 }
 
 static void end(void)

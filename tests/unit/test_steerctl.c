@@ -87,6 +87,7 @@ HANDLER(do_tenants)
 	UNUSED();
 	raw_member(w, "tenants",
 		   "[{\"tenant\":\"acme\",\"child_sas\":2,\"profiles\":[\"skype\",\"ssh\"],"
+		   "\"part_profiles\":[\"any\"],"
 		   "\"steering\":"
 		   "\"bypass\",\"remote_hosts\":[\"192.0.2.10[4500]\"],\"addresses\":[\"198.18.1.0/"
 		   "24\"],"
@@ -108,8 +109,8 @@ HANDLER(do_exceptions)
 			     "Officer\",\"granted_by\":\"op\","
 			     "\"granted_at\":\"2026-01-31T12:00:00.000001Z\",\"expires_at\":null,"
 			     "\"ended_at\":\"2026-02-01T00:00:00.5Z\",\"ended_by\":\"op2\","
-			     "\"end_reason\":\"done\",\"version\":2,\"scope\":\"tenant\","
-			     "\"destinations\":null,\"reason\":\"calls\"}]"
+			     "\"end_reason\":\"done\",\"version\":2,\"scope\":\"host 198.18.1.5\","
+			     "\"destinations\":\"192.0.2.1,203.0.113.0/24\",\"reason\":\"calls\"}]"
 			   : "[]");
 	return 0;
 }
@@ -156,6 +157,9 @@ HANDLER(do_grant)
 	json_uint(w, "id", 7);
 	json_string(w, "tenant", control_string(request, "tenant"));
 	json_string(w, "profile", control_string(request, "profile"));
+	json_string(w, "scope",
+		    control_string(request, "scope") ? control_string(request, "scope") : "tenant");
+	json_string(w, "destinations", control_string(request, "destinations"));
 	json_string(w, "expires_at", NULL);
 	json_object_end(w);
 	json_bool(w, "tenant_known", true);
@@ -421,12 +425,12 @@ static void test_text(void **state)
 		   "exempt child SAs   1\nconflicts          0\nexceptions         1\n"
 		   "lease (ms)         3000\ncounters\n  flows_bypassed                 12345678901234\n");
 	expect_out("tenants",
-		   "TENANT         CHILD-SAS STEERING PROFILES  REMOTE-HOSTS     ADDRESSES     SOURCE IDENTITY\n"
-		   "acme                   2 bypass   skype,ssh 192.0.2.10[4500] 198.18.1.0/24 id     gw@acme.example\n"
-		   "(unidentified)         1 enforce  -         192.0.2.11[500]  198.18.2.0/24 none   evil?[2Jname\n");
+		   "TENANT         CHILD-SAS STEERING PROFILES  REMOTE-HOSTS     ADDRESSES     SOURCE IDENTITY        PART-PROFILES\n"
+		   "acme                   2 bypass   skype,ssh 192.0.2.10[4500] 198.18.1.0/24 id     gw@acme.example any\n"
+		   "(unidentified)         1 enforce  -         192.0.2.11[500]  198.18.2.0/24 none   evil?[2Jname    -\n");
 	expect_out("exceptions|--all",
-		   "ID TENANT PROFILE STATE   GRANTED              EXPIRES CHANGE-REQUEST ACCEPTED-BY GRANTED-BY ENDED                ENDED-BY END-REASON VERSION SCOPE  DESTINATIONS REASON\n"
-		   " 1 acme   skype   revoked 2026-01-31T12:00:00Z never   CR-1           A. Officer  op         2026-02-01T00:00:00Z op2      done             2 tenant -            calls\n");
+		   "ID TENANT PROFILE STATE   GRANTED              EXPIRES CHANGE-REQUEST ACCEPTED-BY GRANTED-BY ENDED                ENDED-BY END-REASON VERSION SCOPE           DESTINATIONS             REASON\n"
+		   " 1 acme   skype   revoked 2026-01-31T12:00:00Z never   CR-1           A. Officer  op         2026-02-01T00:00:00Z op2      done             2 host 198.18.1.5 192.0.2.1,203.0.113.0/24 calls\n");
 	expect_out("profiles",
 		   "PROFILE STRENGTH     RISK   PATH   SERVICES         DESTINATIONS                        EXPLICIT-PROXY  FOR   MAX-LIFETIME\n"
 		   "skype   any-443      high   bypass tcp/443,udp/3478 any                                 203.0.113.80:80 grant 90d\n"
@@ -462,6 +466,15 @@ static void test_grant(void **state)
 		   "--expires=1h|--reason=y|--|acme",
 		   "exception 7: skype granted to acme, expires never, child SAs 2\n"
 		   "cr=a=b by=x for=y risk=1/1/1 expires=3600\n");
+	expect_out("grant|acme|--profile|p|--change-request|c|--accepted-by|x|--accept-risk|"
+		   "--reason|y|--expires|1h|--host|198.18.1.5",
+		   "exception 7: p granted to acme (host 198.18.1.5), expires never, "
+		   "child SAs 2\ncr=c by=x for=y risk=1/1/1 expires=3600\n");
+	expect_out("grant|acme|--profile|p|--change-request|c|--accepted-by|x|--accept-risk|"
+		   "--reason|y|--expires|1h|--destination|203.0.113.0/24|--destination=192.0.2.1|"
+		   "--user|C=CH, CN=a",
+		   "exception 7: p granted to acme (user C=CH, CN=a, to 203.0.113.0/24,192.0.2.1), "
+		   "expires never, child SAs 2\ncr=c by=x for=y risk=1/1/1 expires=3600\n");
 	/* steerd's refusal: its words, one line, nothing for the terminal, exit 1 */
 	assert_int_equal(run("grant|nobody|--profile|p|--change-request|c|--accepted-by|x|"
 			     "--accept-risk|--reason|r|--expires|1h"),
@@ -501,6 +514,10 @@ static void test_usage(void **state)
 		{ "change|acme|--reason|x", "ID: expected a number" },
 		{ "change|7|--if-version|x", "--if-version: expected a number" },
 		{ "grant|a|--expires|500ms", "--expires: expected a duration" },
+		{ "grant|a|--host|x|--host|y", "given twice: --host" },
+		{ "grant|a|--destination=", "--destination: expected a text" },
+		{ "grant|a|--host|x|--user|y", "at most one of --host, --prefix and --user: y" },
+		{ "revoke|a|--reason|x|--id|y", "--id: expected a number" },
 	};
 	size_t i;
 

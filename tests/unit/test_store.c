@@ -201,7 +201,7 @@ static void test_scopes(void **state)
 	struct store *store = open_store();
 
 	(void)state;
-	strcpy(host.scope, "198.18.1.5/32");
+	strcpy(host.scope, "host 198.18.1.5");
 	strcpy(list.destinations, "203.0.113.0/24");
 	grant(store, &whole);
 	grant(store, &host);

@@ -5,6 +5,8 @@
 #define TENANT_STEER_COMMANDS_H
 
 #include "control.h"
+#include "event.h"
+#include "record.h"
 
 /* Ends with a NULL name. */
 extern const struct control_command commands[];
@@ -19,11 +21,26 @@ COMMANDS_HANDLER(commands_exceptions);
 COMMANDS_HANDLER(commands_grant);
 COMMANDS_HANDLER(commands_change);
 COMMANDS_HANDLER(commands_revoke);
+COMMANDS_HANDLER(commands_export); /* commands_apply.c */
+COMMANDS_HANDLER(commands_apply_begin);
+COMMANDS_HANDLER(commands_apply_add);
+COMMANDS_HANDLER(commands_apply_diff);
+COMMANDS_HANDLER(commands_apply_commit);
 COMMANDS_HANDLER(commands_history); /* commands_audit.c */
 COMMANDS_HANDLER(commands_audit);
 COMMANDS_HANDLER(commands_audit_records);
 COMMANDS_HANDLER(commands_explain); /* explain.c */
 COMMANDS_HANDLER(commands_doctor);
 COMMANDS_HANDLER(commands_profiles);
+
+/* For control_on_end(): forget what that connection has staged. */
+void commands_end(void *user, uint64_t connection);
+
+/* What grants have in common, wherever they come from. May it be granted, by its settings? */
+struct daemon;
+int commands_check_profile(const struct daemon *daemon, const char *name,
+			   char error[CONTROL_ERROR_MAX]);
+void commands_publish_record(struct daemon *daemon, enum event_type type,
+			     const struct exception *exception, const char *actor);
 
 #endif

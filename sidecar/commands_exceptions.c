@@ -218,8 +218,8 @@ static int read_grant(yajl_val request, struct exception *ret, char error[CONTRO
 }
 
 /* Of such a profile only a test, which ends by itself, can be made. */
-static int check_profile(const struct daemon *daemon, const char *name,
-			 char error[CONTROL_ERROR_MAX])
+int commands_check_profile(const struct daemon *daemon, const char *name,
+			   char error[CONTROL_ERROR_MAX])
 {
 	const int profile = settings_profile_index(daemon->core.settings, name);
 
@@ -231,8 +231,8 @@ static int check_profile(const struct daemon *daemon, const char *name,
 		"steerctl profiles lists them");
 }
 
-static void publish_record(struct daemon *daemon, enum event_type type,
-			   const struct exception *exception, const char *actor)
+void commands_publish_record(struct daemon *daemon, enum event_type type,
+			     const struct exception *exception, const char *actor)
 {
 	const struct settings *settings = daemon->core.settings;
 	const int profile = settings_profile_index(settings, exception->profile);
@@ -302,7 +302,7 @@ int commands_grant(void *user, const struct control_caller *caller, yajl_val req
 	int r = read_grant(request, &exception, error);
 
 	if (r == 0)
-		r = check_profile(daemon, exception.profile, error);
+		r = commands_check_profile(daemon, exception.profile, error);
 	if (r < 0)
 		return r;
 	core_expire(&daemon->core);
@@ -312,7 +312,7 @@ int commands_grant(void *user, const struct control_caller *caller, yajl_val req
 		core_settle(&daemon->core);
 		return refuse(error, r, "%s: %s", exception.tenant, why);
 	}
-	publish_record(daemon, EVENT_EXCEPTION_GRANTED, &exception, caller->name);
+	commands_publish_record(daemon, EVENT_EXCEPTION_GRANTED, &exception, caller->name);
 	core_settle(&daemon->core);
 	log_info("exceptions", "%llu: \"%s\" granted to \"%s\" by %s",
 		 (unsigned long long)exception.id, exception.profile, exception.tenant,
@@ -384,7 +384,7 @@ int commands_change(void *user, const struct control_caller *caller, yajl_val re
 		core_settle(&daemon->core);
 		return refuse(error, r, "%s", why);
 	}
-	publish_record(daemon, EVENT_EXCEPTION_CHANGED, &exception, caller->name);
+	commands_publish_record(daemon, EVENT_EXCEPTION_CHANGED, &exception, caller->name);
 	kernel = r > 0 ? core_settle_revocation(&daemon->core) : core_settle(&daemon->core);
 	log_info("exceptions", "%llu: \"%s\" of \"%s\" changed by %s, version %llu",
 		 (unsigned long long)exception.id, exception.profile, exception.tenant,

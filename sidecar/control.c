@@ -52,6 +52,8 @@ struct control {
 	struct stat made; /* the socket's file as we made it */
 	const struct control_command *commands;
 	void *user;
+	void (*ended)(void *user, uint64_t connection); /* or NULL */
+	uint64_t connections;
 	struct control_counters counters;
 	struct client *clients[CONTROL_CLIENTS_MAX];
 };
@@ -115,6 +117,8 @@ static void client_free(struct client *client)
 		if (control->clients[i] == client)
 			control->clients[i] = NULL;
 	}
+	if (control->ended)
+		control->ended(control->user, client->caller.connection);
 	sd_event_source_disable_unref(client->io);
 	sd_event_source_disable_unref(client->timer);
 	close(client->fd);
@@ -417,6 +421,7 @@ static int client_new(struct control *control, int fd, struct client **ret_clien
 	if (!client)
 		return -ENOMEM;
 	client->control = control;
+	client->caller.connection = ++control->connections;
 	client->fd = fd;
 	control->clients[i] = client;
 	*ret_client = client;
@@ -609,6 +614,11 @@ void control_close(struct control *control)
 		close(control->spare);
 	sd_event_unref(control->loop);
 	free(control);
+}
+
+void control_on_end(struct control *control, void (*ended)(void *user, uint64_t connection))
+{
+	control->ended = ended;
 }
 
 struct control_counters control_counters(const struct control *control)

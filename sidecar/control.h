@@ -35,7 +35,8 @@ struct control;
 struct control_caller {
 	uid_t uid;
 	pid_t pid;
-	char name[64]; /* user name, or "uid 1234" */
+	char name[64];       /* user name, or "uid 1234" */
+	uint64_t connection; /* from 1 on; never given twice by one process */
 };
 
 /*
@@ -70,6 +71,9 @@ struct control_counters {
 int control_open(sd_event *loop, const char *path, const char *group,
 		 const struct control_command *commands, void *user, struct control **ret_control);
 void control_close(struct control *control); /* takes NULL */
+
+/* From now on tell the end of each connection, after its last request; user is that of control_open(). */
+void control_on_end(struct control *control, void (*ended)(void *user, uint64_t connection));
 
 struct control_counters control_counters(const struct control *control);
 

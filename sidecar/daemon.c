@@ -175,6 +175,7 @@ static int open_ends(struct daemon *daemon)
 			 daemon->settings->control_group, commands, daemon, &daemon->control);
 	if (r < 0)
 		return fail(daemon->settings->control_socket, r);
+	control_on_end(daemon->control, commands_end);
 	r = follow_open(daemon->loop, daemon->zmq, daemon->settings, &core_follow_callbacks,
 			&daemon->core, &daemon->follow);
 	return r < 0 ? fail("cannot follow charon's plugin", r) : 0;

@@ -20,6 +20,7 @@ struct daemon {
 	struct core core;
 	struct follow *follow;
 	struct control *control;
+	struct apply *apply; /* NULL: nobody applies a list; of the connection that it names */
 	sd_event_source *tick, *rest, *xfrm;
 };
 

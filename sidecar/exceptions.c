@@ -2,7 +2,6 @@
 #include "exceptions.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,38 +11,23 @@
 #include "active.h"
 #include "audit_tell.h"
 #include "clock.h"
+#include "endings.h"
 #include "log.h"
 #include "risk.h"
-
-/* Few wait at a time as a rule; the table comes and goes with them. */
-#undef HASH_INITIAL_NUM_BUCKETS
-#undef HASH_INITIAL_NUM_BUCKETS_LOG2
-#define HASH_INITIAL_NUM_BUCKETS 32U
-#define HASH_INITIAL_NUM_BUCKETS_LOG2 5U
 
 _Static_assert(SCOPE_TEXT_MAX <= RECORD_TEXT_MAX, "a record holds every scope");
 _Static_assert(SCOPE_DESTINATIONS_TEXT_MAX <= RECORD_DESTINATIONS_MAX,
 	       "a record holds every list of destinations");
 
-/* An end that the disk has not taken yet. */
-struct ending {
-	uint64_t id;
-	int64_t at_us;
-	struct actor by;
-	char reason[RECORD_TEXT_MAX];
-	UT_hash_handle hh; /* by id; in the order in which they came */
-};
-
-/* An operator waits for a revocation, nobody for an expiry. */
-enum queue { REVOCATIONS, EXPIRIES, QUEUES };
-
 struct exceptions {
 	struct model *model;
 	const struct settings *settings;
 	struct store *store;
+	struct store *batch; /* NULL: none is being written */
+	uint64_t generation;
 	struct actives *actives;
 	struct actives *before; /* those of before, while the store is read again */
-	struct ending *endings[QUEUES];
+	struct endings endings;
 	struct clock_reading at; /* when the clock was last looked at */
 	int64_t clock_step_us;
 	char error[SETTINGS_ERROR_MAX]; /* of the store; "": in order */
@@ -100,8 +84,16 @@ static void drop_active(struct exceptions *exceptions, struct active *active)
 	actives_remove(exceptions->actives, active);
 }
 
+/* What is to be written at once was compared with what there was before this change. */
+static void begin_change(struct exceptions *exceptions)
+{
+	exceptions->generation++;
+	exceptions_end_batch(exceptions);
+}
+
 static void drop_all(struct exceptions *exceptions)
 {
+	begin_change(exceptions);
 	while (actives_first(exceptions->actives))
 		drop_active(exceptions, actives_first(exceptions->actives));
 }
@@ -141,49 +133,11 @@ static int add_active(struct exceptions *exceptions, const struct exception *exc
 
 /* Ends that wait for the disk */
 
-static bool is_ending(const struct exceptions *exceptions, uint64_t id)
-{
-	const struct ending *ending = NULL;
-
-	for (int q = 0; q < QUEUES && !ending; q++)
-		HASH_FIND(hh, exceptions->endings[q], &id, sizeof(id), ending);
-	return ending;
-}
-
-static void queue_ending(struct exceptions *exceptions, enum queue queue, uint64_t id,
-			 const struct actor *by, const char *reason)
-{
-	struct ending *ending = calloc(1, sizeof(*ending));
-
-	if (!ending) {
-		log_error("exceptions", "no memory: the end of exception %llu is not on disk",
-			  (unsigned long long)id);
-		return;
-	}
-	ending->id = id;
-	ending->at_us = clock_wall_us();
-	ending->by = *by;
-	snprintf(ending->reason, sizeof(ending->reason), "%s", reason);
-	HASH_ADD(hh, exceptions->endings[queue], id, sizeof(ending->id), ending);
-}
-
 static void queue_expiry(struct exceptions *exceptions, uint64_t id)
 {
 	const struct actor steerd = { .uid = geteuid(), .name = "steerd" };
 
-	queue_ending(exceptions, EXPIRIES, id, &steerd, "expired");
-}
-
-static void drop_endings(struct ending **queue, unsigned count)
-{
-	struct ending *ending, *next;
-
-	HASH_ITER(hh, *queue, ending, next) {
-		if (!count--)
-			break;
-		HASH_DEL(*queue, ending); /* NOLINT: uthash */
-		free(ending);
-	}
+	endings_add(&exceptions->endings, ENDINGS_EXPIRIES, id, &steerd, "expired");
 }
 
 /* The store */
@@ -259,7 +213,7 @@ static void load_one(const struct exception *exception, void *user)
 	struct exceptions *exceptions = user;
 	struct active *active;
 
-	if (is_ending(exceptions, exception->id))
+	if (endings_have(&exceptions->endings, exception->id))
 		return;
 	if (actives_count(exceptions->actives) >= EXCEPTIONS_MAX ||
 	    add_active(exceptions, exception) < 0) {
@@ -300,6 +254,7 @@ int exceptions_load(struct exceptions *exceptions, const struct settings *settin
 	struct active *active;
 	int r;
 
+	begin_change(exceptions);
 	exceptions->at = clock_read();
 	exceptions->settings = settings;
 	if (!fresh) {
@@ -442,16 +397,22 @@ static int write_grant(struct exceptions *exceptions, struct exception *exceptio
 			   : note_write(exceptions, store_grant(exceptions->store, exception));
 }
 
+int exceptions_check_grant(const struct exceptions *exceptions, struct exception *exception,
+			   char error[EXCEPTIONS_ERROR_MAX])
+{
+	exception->granted = exception->end_set = clock_read();
+	accept_risk(exception);
+	return check_grant(exceptions, exception, error);
+}
+
 int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
 		     char error[EXCEPTIONS_ERROR_MAX])
 {
-	int r;
+	int r = exceptions_check_grant(exceptions, exception, error);
 
-	exception->granted = exception->end_set = clock_read();
-	accept_risk(exception);
-	r = check_grant(exceptions, exception, error);
 	if (r < 0)
 		return r;
+	begin_change(exceptions);
 	r = write_grant(exceptions, exception);
 	if (r == -EEXIST && find_twin(exceptions, exception))
 		return refuse_twin(find_twin(exceptions, exception), error);
@@ -525,13 +486,11 @@ static void apply_change(struct exception *exception, const struct exceptions_ch
 	exception->end_set = clock_read();
 }
 
-int exceptions_change(struct exceptions *exceptions, uint64_t id,
-		      const struct exceptions_change *change, const struct actor *actor,
-		      struct exception *ret, char error[EXCEPTIONS_ERROR_MAX])
+int exceptions_check_change(struct exceptions *exceptions, uint64_t id,
+			    const struct exceptions_change *change, struct exception *ret,
+			    char error[EXCEPTIONS_ERROR_MAX])
 {
 	struct active *active = actives_find(exceptions->actives, id);
-	struct clock_reading now;
-	int64_t end;
 	int r;
 
 	if (!active)
@@ -540,18 +499,25 @@ int exceptions_change(struct exceptions *exceptions, uint64_t id,
 	if (r < 0)
 		return r;
 	r = note_read(exceptions, store_find(exceptions->store, id, ret), "read");
-	if (r == 0) {
-		apply_change(ret, change);
-		r = note_write(exceptions,
-			       store_change(exceptions->store, ret, clock_wall_us(), actor));
-	}
 	if (r < 0)
 		return refuse_store(exceptions, r, error);
-	now = clock_read();
-	end = active->kernel_end_us;
-	actives_change(exceptions->actives, active, ret, &now);
-	set_exempt(exceptions, active);
-	return active->kernel_end_us && (!end || active->kernel_end_us < end);
+	apply_change(ret, change);
+	return 0;
+}
+
+int exceptions_change(struct exceptions *exceptions, uint64_t id,
+		      const struct exceptions_change *change, const struct actor *actor,
+		      struct exception *ret, char error[EXCEPTIONS_ERROR_MAX])
+{
+	int r = exceptions_check_change(exceptions, id, change, ret, error);
+
+	if (r < 0)
+		return r;
+	begin_change(exceptions);
+	r = note_write(exceptions, store_change(exceptions->store, ret, clock_wall_us(), actor));
+	if (r < 0)
+		return refuse_store(exceptions, r, error);
+	return exceptions_take(exceptions, ret);
 }
 
 /* Ends */
@@ -607,61 +573,31 @@ int exceptions_revoke(struct exceptions *exceptions, const struct exceptions_rev
 	r = check_revocation(exceptions, revocation, error);
 	if (r < 0)
 		return r;
+	begin_change(exceptions);
 	for (active = actives_of(exceptions->actives, revocation->tenant); active; active = next) {
 		next = active->tenant_next;
 		if (!is_meant(active, revocation))
 			continue;
 		each(user, &(struct revoked){ active->id, active->profile_name });
-		queue_ending(exceptions, REVOCATIONS, active->id, actor, revocation->reason);
+		endings_add(&exceptions->endings, ENDINGS_REVOCATIONS, active->id, actor,
+			    revocation->reason);
 		drop_active(exceptions, active);
 		count++;
 	}
 	return count;
 }
 
-/* Somebody else may have ended it. */
-static int write_ending(struct store *store, const struct ending *ending, enum queue queue)
-{
-	int r = store_end(store, ending->id, queue == EXPIRIES ? AUDIT_EXPIRE : AUDIT_REVOKE,
-			  ending->at_us, &ending->by, ending->reason);
-
-	return r == -ENOENT ? 0 : r;
-}
-
-/* The first of each queue, in one transaction; *ret_counts: how many of each. */
-static int write_endings(const struct exceptions *exceptions, unsigned ret_counts[QUEUES])
-{
-	unsigned room = EXCEPTIONS_SETTLE_MAX;
-	int r = store_begin(exceptions->store);
-
-	for (int q = 0; q < QUEUES; q++) {
-		const struct ending *ending = exceptions->endings[q];
-
-		for (ret_counts[q] = 0; r == 0 && ending && room; room--, ret_counts[q]++) {
-			r = write_ending(exceptions->store, ending, (enum queue)q);
-			ending = ending->hh.next;
-		}
-	}
-	if (r == 0)
-		return store_commit(exceptions->store);
-	store_rollback(exceptions->store);
-	return r;
-}
-
 int exceptions_settle(struct exceptions *exceptions)
 {
-	unsigned counts[QUEUES];
 	int r = -EUCLEAN;
 
-	if (!exceptions->endings[REVOCATIONS] && !exceptions->endings[EXPIRIES])
+	/* The disk is the batch's for a moment. */
+	if (exceptions->batch || endings_none(&exceptions->endings))
 		return 0;
 	if (exceptions->store)
-		r = note_write(exceptions, write_endings(exceptions, counts));
-	if (r < 0)
-		return r;
-	for (int q = 0; q < QUEUES; q++)
-		drop_endings(&exceptions->endings[q], counts[q]);
-	return exceptions->endings[REVOCATIONS] || exceptions->endings[EXPIRIES];
+		r = note_write(exceptions, endings_write(&exceptions->endings, exceptions->store,
+							 EXCEPTIONS_SETTLE_MAX));
+	return r < 0 ? r : !endings_none(&exceptions->endings);
 }
 
 static void follow_clock(struct exceptions *exceptions)
@@ -695,7 +631,83 @@ void exceptions_expire(struct exceptions *exceptions,
 	}
 }
 
+/* Several at once */
+
+int exceptions_begin_batch(struct exceptions *exceptions, char error[EXCEPTIONS_ERROR_MAX])
+{
+	int r = check_store(exceptions, error);
+
+	if (r < 0)
+		return r;
+	r = store_open_beside(exceptions->store, &exceptions->batch);
+	if (r < 0)
+		return refuse(error, r, "%s", store_error(exceptions->store));
+	r = store_begin(exceptions->batch);
+	return r < 0 ? exceptions_batch_failed(exceptions, r, error) : 0;
+}
+
+struct store *exceptions_batch(const struct exceptions *exceptions)
+{
+	return exceptions->batch;
+}
+
+int exceptions_batch_failed(struct exceptions *exceptions, int r, char error[EXCEPTIONS_ERROR_MAX])
+{
+	if (!is_answer(r))
+		fail(exceptions, r, "write", store_error(exceptions->batch));
+	refuse(error, r, "%s", store_error(exceptions->batch));
+	exceptions_end_batch(exceptions);
+	return r;
+}
+
+void exceptions_end_batch(struct exceptions *exceptions)
+{
+	store_close(exceptions->batch);
+	exceptions->batch = NULL;
+}
+
+bool exceptions_take(struct exceptions *exceptions, const struct exception *record)
+{
+	struct active *active = actives_find(exceptions->actives, record->id);
+	const struct clock_reading now = clock_read();
+	int64_t end = active ? active->kernel_end_us : 0;
+
+	exceptions->generation++;
+	if (active && record->ended_at_us) {
+		drop_active(exceptions, active);
+	} else if (active) {
+		actives_change(exceptions->actives, active, record, &now);
+		set_exempt(exceptions, active);
+		return active->kernel_end_us && (!end || active->kernel_end_us < end);
+	} else if (!record->ended_at_us && add_active(exceptions, record) < 0) {
+		log_error("exceptions", "no memory for exception %llu of \"%s\", enforcing it",
+			  (unsigned long long)record->id, record->tenant);
+	}
+	return false;
+}
+
 /* Looking */
+
+const struct active *exceptions_find(const struct exceptions *exceptions,
+				     const struct exception *key)
+{
+	return find_twin(exceptions, key);
+}
+
+bool exceptions_active(const struct exceptions *exceptions, uint64_t id)
+{
+	return actives_find(exceptions->actives, id);
+}
+
+const struct active *exceptions_first(const struct exceptions *exceptions)
+{
+	return actives_first(exceptions->actives);
+}
+
+uint64_t exceptions_generation(const struct exceptions *exceptions)
+{
+	return exceptions->generation;
+}
 
 int exceptions_each(struct exceptions *exceptions, bool all,
 		    void (*each)(const struct exception *, void *), void *user)
@@ -730,7 +742,7 @@ unsigned exceptions_store_changes(const struct exceptions *exceptions)
 
 void exceptions_try_store(struct exceptions *exceptions)
 {
-	if (!*exceptions->error || exceptions->error_number == -EUCLEAN)
+	if (!*exceptions->error || exceptions->error_number == -EUCLEAN || exceptions->batch)
 		return;
 	if (exceptions->store)
 		note_write(exceptions, store_probe(exceptions->store));
@@ -753,8 +765,7 @@ void exceptions_free(struct exceptions *exceptions)
 	if (!exceptions)
 		return;
 	drop_all(exceptions);
-	for (int q = 0; q < QUEUES; q++)
-		drop_endings(&exceptions->endings[q], UINT_MAX);
+	endings_drop(&exceptions->endings);
 	store_close(exceptions->store);
 	actives_free(exceptions->actives);
 	free(exceptions);

@@ -33,6 +33,7 @@
 #define EXCEPTIONS_SETTLE_MAX 256
 #define EXCEPTIONS_ERROR_MAX 512
 
+struct active;
 struct exceptions;
 
 struct exceptions *exceptions_new(struct model *model); /* NULL: no memory */
@@ -106,6 +107,43 @@ void exceptions_expire(struct exceptions *exceptions,
 		       void (*each)(void *user, const char *tenant, const char *profile,
 				    uint64_t id),
 		       void *user);
+
+/*
+ * Several at once (apply.h): what each one shall be is checked, with nothing done; then they are written
+ * as one batch, a transaction on a connection of its own, so that nobody sees half of it; and what is on
+ * disk then is taken into memory, one after the other.
+ *
+ * exceptions_grant(), exceptions_change(), exceptions_revoke() and exceptions_load() raise the generation
+ * and end a batch that is open: its writer has to start again, and they need not wait. While one is open
+ * exceptions_settle() writes nothing. What expires raises no generation.
+ */
+uint64_t exceptions_generation(const struct exceptions *exceptions);
+/* As exceptions_grant(), but for a second one of the same, and nothing is written. */
+int exceptions_check_grant(const struct exceptions *exceptions, struct exception *exception,
+			   char error[EXCEPTIONS_ERROR_MAX]);
+/* As exceptions_change(), but nothing is written; *ret is what is to be. */
+int exceptions_check_change(struct exceptions *exceptions, uint64_t id,
+			    const struct exceptions_change *change, struct exception *ret,
+			    char error[EXCEPTIONS_ERROR_MAX]);
+/* Begin one, when none is open: written to with store.h, ended with store_commit() and
+ * exceptions_end_batch(). */
+int exceptions_begin_batch(struct exceptions *exceptions, char error[EXCEPTIONS_ERROR_MAX]);
+/* The one that is open; NULL: there is none, or none any more. */
+struct store *exceptions_batch(const struct exceptions *exceptions);
+/* The batch could not be written (r): note it as for any other write, end it, and say why. Returns r. */
+int exceptions_batch_failed(struct exceptions *exceptions, int r, char error[EXCEPTIONS_ERROR_MAX]);
+/* What was not committed never was. Also when there is none. */
+void exceptions_end_batch(struct exceptions *exceptions);
+/* Go by a record that is on disk as it is: a new one, one that was changed, or one that has ended.
+ * Returns whether it ends sooner than before. */
+bool exceptions_take(struct exceptions *exceptions, const struct exception *record);
+
+/* The active one with this tenant, profile, scope and destinations, or NULL. */
+const struct active *exceptions_find(const struct exceptions *exceptions,
+				     const struct exception *key);
+bool exceptions_active(const struct exceptions *exceptions, uint64_t id);
+/* The first of the active ones (hh.next), or NULL. */
+const struct active *exceptions_first(const struct exceptions *exceptions);
 
 /* Call back with each exception from disk, with all the latest ended ones too. */
 int exceptions_each(struct exceptions *exceptions, bool all,

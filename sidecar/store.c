@@ -146,18 +146,26 @@ static int prepare(struct store *store)
 	return 0;
 }
 
-static int open_database(struct store *store, const char *file)
+static int open_connection(struct store *store, const char *file)
 {
-	int code, r;
+	int code = sqlite3_open_v2(file, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+				   NULL);
 
-	r = make_file(store, file);
-	if (r < 0)
-		return r;
-	code = sqlite3_open_v2(file, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
 	if (code != SQLITE_OK)
 		return store_note(store, "open the database", code);
 	sqlite3_extended_result_codes(store->db, 1);
 	sqlite3_busy_timeout(store->db, BUSY_MS);
+	return 0;
+}
+
+static int open_database(struct store *store, const char *file)
+{
+	int r = make_file(store, file);
+
+	if (r == 0)
+		r = open_connection(store, file);
+	if (r < 0)
+		return r;
 	/* SQLite falls back to reading only, which would surface at the first grant. */
 	if (sqlite3_db_readonly(store->db, "main")) {
 		strcpy(store->error, "cannot open the database: it can only be read");
@@ -189,6 +197,29 @@ int store_open(const char *file, struct store **ret_store, const char **ret_erro
 		return r;
 	}
 	*ret_store = store;
+	return 0;
+}
+
+int store_open_beside(struct store *store, struct store **ret_store)
+{
+	struct store *beside = calloc(1, sizeof(*beside));
+	int r;
+
+	if (!beside) {
+		strcpy(store->error, "out of memory");
+		return -ENOMEM;
+	}
+	r = open_connection(beside, sqlite3_db_filename(store->db, "main"));
+	if (r == 0)
+		r = set_up(beside);
+	if (r == 0)
+		r = prepare(beside);
+	if (r < 0) {
+		memcpy(store->error, beside->error, sizeof(store->error));
+		store_close(beside);
+		return r;
+	}
+	*ret_store = beside;
 	return 0;
 }
 
@@ -251,6 +282,16 @@ int store_each_active(struct store *store, void (*each)(const struct exception *
 		      void *user)
 {
 	return each_row(store, store->statements[STORE_ACTIVE], each, user);
+}
+
+int store_each_active_after(struct store *store, uint64_t after, unsigned limit,
+			    void (*each)(const struct exception *, void *), void *user)
+{
+	sqlite3_stmt *statement = store->statements[STORE_ACTIVE_AFTER];
+
+	sqlite3_bind_int64(statement, 1, (sqlite3_int64)after);
+	sqlite3_bind_int64(statement, 2, limit);
+	return each_row(store, statement, each, user);
 }
 
 int store_each_ended(struct store *store, unsigned limit,

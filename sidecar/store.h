@@ -28,7 +28,11 @@ struct store;
  * thread-local sentence.
  */
 int store_open(const char *file, struct store **ret_store, const char **ret_error);
-void store_close(struct store *store); /* takes NULL */
+/* Another connection to the same file, which is not checked again: what is between its store_begin() and
+ * store_commit() is not seen by the first, and nobody else can write meanwhile. On failure
+ * store_error(store) says why. */
+int store_open_beside(struct store *store, struct store **ret_store);
+void store_close(struct store *store); /* takes NULL; what was not committed never was */
 
 /* Write something that changes nothing; durable on return: does the disk take it? */
 int store_probe(struct store *store);
@@ -41,6 +45,10 @@ bool store_damaged(const struct store *store);
 /* Call back for each exception not ended (expired ones included: the caller looks at the clock). */
 int store_each_active(struct store *store, void (*each)(const struct exception *, void *),
 		      void *user);
+
+/* The same for those with ids after one, in their order, at most limit of them. */
+int store_each_active_after(struct store *store, uint64_t after, unsigned limit,
+			    void (*each)(const struct exception *, void *), void *user);
 
 /* Call back for the exceptions that have ended, the latest first, at most limit of them. */
 int store_each_ended(struct store *store, unsigned limit,

@@ -14,6 +14,9 @@ static const char *const texts[STORE_STATEMENTS] = {
 	[STORE_ROLLBACK] = "ROLLBACK",
 	[STORE_ALL] = "SELECT {columns} FROM exception ORDER BY id",
 	[STORE_ACTIVE] = "SELECT {columns} FROM exception WHERE ended_at_us = 0 ORDER BY id",
+	/* ?1: after, ?2: limit. Through the index all of them would be sorted for each page. */
+	[STORE_ACTIVE_AFTER] = "SELECT {columns} FROM exception NOT INDEXED WHERE ended_at_us = 0"
+			       " AND id > ?1 ORDER BY id LIMIT ?2",
 	/* ?1: limit */
 	[STORE_ENDED] = "SELECT {columns} FROM exception WHERE ended_at_us <> 0"
 			" ORDER BY ended_at_us DESC, id DESC LIMIT ?1",

@@ -31,6 +31,13 @@ int store_open(const char *file, struct store **ret_store, const char **ret_erro
 	return *ret_store ? 0 : -ENOMEM;
 }
 
+int store_open_beside(struct store *store, struct store **ret_store)
+{
+	(void)store;
+	*ret_store = calloc(1, sizeof(**ret_store));
+	return *ret_store ? 0 : -ENOMEM;
+}
+
 void store_close(struct store *store)
 {
 	if (store)
@@ -59,6 +66,14 @@ int store_each_active(struct store *store, void (*each)(const struct exception *
 		if (!book->rows[i].ended_at_us)
 			each(&book->rows[i], user);
 	return 0;
+}
+
+int store_each_active_after(struct store *store, uint64_t after, unsigned limit,
+			    void (*each)(const struct exception *, void *), void *user)
+{
+	(void)after;
+	(void)limit;
+	return store_each_active(store, each, user);
 }
 
 int store_each_ended(struct store *store, unsigned limit,

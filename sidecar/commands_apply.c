@@ -200,7 +200,8 @@ static void write_step(struct json_writer *w, size_t index, const struct apply_s
 	static const char *const names[APPLY_ACTIONS] = {
 		[APPLY_GRANT] = "grant", [APPLY_CHANGE] = "change", [APPLY_REVOKE] = "revoke"
 	};
-	const struct exception *record = step->action == APPLY_GRANT ? &step->after : &step->before;
+	const struct exception *record = step->action == APPLY_REVOKE ? &step->before
+								      : &step->after;
 	char difference[RECORD_DIFFERENCE_MAX];
 
 	if (step->action == APPLY_NOTHING)

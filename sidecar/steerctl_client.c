@@ -42,7 +42,7 @@ static const char *connect_hint(int number)
 	}
 }
 
-static int open_socket(const char *path, int *ret_fd, char *error)
+int client_open(const char *path, int *ret_fd, char error[CLIENT_ERROR_MAX])
 {
 	struct timeval wait = { .tv_sec = CLIENT_WAIT_MS / 1000 };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -156,25 +156,32 @@ static int read_answer(char *text, struct answer *ret_answer, char *error)
 	return 0;
 }
 
-int client_ask(const char *socket_path, const char *request, struct answer *ret_answer,
-	       char error[CLIENT_ERROR_MAX])
+int client_request(int fd, const char *request, struct answer *ret_answer,
+		   char error[CLIENT_ERROR_MAX])
 {
 	char *text = NULL;
-	int fd = -1, r;
+	int r = transmit(fd, request, strlen(request), error);
 
-	r = open_socket(socket_path, &fd, error);
-	if (r < 0)
-		return r;
-	r = transmit(fd, request, strlen(request), error);
 	if (r == 0)
 		r = transmit(fd, "\n", 1, error);
 	if (r == 0)
 		r = receive_line(fd, &text, error);
-	close(fd);
 	if (r == 0)
 		r = read_answer(text, ret_answer, error);
 	if (r < 0)
 		free(text);
+	return r;
+}
+
+int client_ask(const char *socket_path, const char *request, struct answer *ret_answer,
+	       char error[CLIENT_ERROR_MAX])
+{
+	int fd = -1, r = client_open(socket_path, &fd, error);
+
+	if (r < 0)
+		return r;
+	r = client_request(fd, request, ret_answer, error);
+	close(fd);
 	return r;
 }
 

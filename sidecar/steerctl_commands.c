@@ -13,6 +13,7 @@
 #include "risk.h"
 #include "scope.h"
 #include "settings.h"
+#include "steerctl_apply.h"
 #include "steerctl_audit.h"
 #include "steerctl_client.h"
 #include "steerctl_doctor.h"
@@ -75,6 +76,8 @@ struct line {
 static int run_watch(const struct line *line);
 static int run_doctor(const struct line *line);
 static int run_audit(const struct line *line);
+static int run_export(const struct line *line);
+static int run_apply(const struct line *line);
 
 static const struct command commands[] = {
 	{ .name = "status", .render = render_status,
@@ -130,6 +133,17 @@ static const struct command commands[] = {
 		    "only if nobody has changed it since it had this version" },
 	  },
 	  .help = "End a tenant's exceptions, from the next packet on" },
+	{ .name = "export", .run = run_export,
+	  .help = "All exceptions in force as one file, for apply" },
+	{ .name = "apply", .subject = "FILE", .run = run_apply,
+	  .options = {
+		  { "--dry-run", FLAG, OPTIONAL, "dry_run", NULL,
+		    "print the difference, change nothing" },
+		  { "--prune", FLAG, OPTIONAL, "prune", NULL,
+		    "revoke what is in force and not in the file" },
+		  { "--reason", TEXT, OPTIONAL, "reason", "TEXT", "why that is revoked" },
+	  },
+	  .help = "Make the exceptions as a file says, all at once; - is standard input" },
 	{ .name = "history", .subject = "TENANT", .subject_optional = true,
 	  .subject_member = "tenant", .render = render_history,
 	  .options = { { "--limit", NUMBER, OPTIONAL, "limit", "N", "at most so many, 50" },
@@ -351,7 +365,7 @@ static int parse(struct line *line, int argc, char *const *argv)
 	for (at = 1; at < argc && code == STEERCTL_OK; at++) {
 		if (!words_only && strcmp(argv[at], "--") == 0)
 			words_only = true;
-		else if (words_only || argv[at][0] != '-')
+		else if (words_only || argv[at][0] != '-' || !argv[at][1])
 			code = take_word(line, argv[at]);
 		else if (!take_common(line, argc, argv, &at))
 			code = take_option(line, argc, argv, &at);
@@ -525,6 +539,29 @@ static int run_audit(const struct line *line)
 	if (r < 0 && r != -EBADMSG)
 		fail(line, error);
 	return r == 0 ? STEERCTL_OK : STEERCTL_FAILED;
+}
+
+static int run_export(const struct line *line)
+{
+	return apply_export(line->socket_path, line->out, line->err);
+}
+
+static int run_apply(const struct line *line)
+{
+	const struct apply_request request = {
+		.socket_path = line->socket_path,
+		.file = line->subject,
+		.dry_run = line->values[0] != NULL,
+		.prune = line->values[1] != NULL,
+		.reason = line->values[2],
+		.json = line->json,
+		.out = line->out,
+		.err = line->err,
+	};
+
+	if (request.reason && !request.prune)
+		return usage(line, "--reason", ": only with --prune: entries have their own");
+	return apply_file(&request);
 }
 
 static int run_doctor(const struct line *line)

@@ -11,6 +11,11 @@
 #define STEERCTL_OK 0
 #define STEERCTL_FAILED 1
 #define STEERCTL_USAGE 2
+/* Of export and apply: steerd is not there or does not answer; the dry run found differences; what it was
+ * compared with has changed meanwhile, nothing was done. */
+#define STEERCTL_UNREACHABLE 3
+#define STEERCTL_DIFFERENT 4
+#define STEERCTL_CONFLICT 5
 
 /* Run one command line; answers go to out, everything else to err. Returns the exit code. */
 int steerctl_run(int argc, char *const *argv, FILE *out, FILE *err);

@@ -6,7 +6,9 @@
 
 #include "control.h"
 #include "event.h"
-#include "record.h"
+#include "store.h"
+
+struct daemon;
 
 /* Ends with a NULL name. */
 extern const struct control_command commands[];
@@ -33,11 +35,17 @@ COMMANDS_HANDLER(commands_explain); /* explain.c */
 COMMANDS_HANDLER(commands_doctor);
 COMMANDS_HANDLER(commands_profiles);
 
+/* With "at": from the audit log (explain_at.c). */
+int explain_at(struct daemon *daemon, yajl_val request, struct json_writer *w,
+	       char error[CONTROL_ERROR_MAX]);
+/* An entry of the audit log, as history has it. */
+void commands_write_entry(struct store *store, struct json_writer *w,
+			  const struct audit_entry *entry);
+
 /* For control_on_end(): forget what that connection has staged. */
 void commands_end(void *user, uint64_t connection);
 
 /* What grants have in common, wherever they come from. May it be granted, by its settings? */
-struct daemon;
 int commands_check_profile(const struct daemon *daemon, const char *name,
 			   char error[CONTROL_ERROR_MAX]);
 void commands_publish_record(struct daemon *daemon, enum event_type type,

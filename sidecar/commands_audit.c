@@ -52,32 +52,40 @@ struct telling {
 };
 
 /* The members of the canonical JSON, with what follows it. */
+void commands_write_entry(struct store *store, struct json_writer *w,
+			  const struct audit_entry *entry)
+{
+	char changes[RECORD_DIFFERENCE_MAX];
+
+	json_object_begin(w, NULL);
+	json_uint(w, "seq", entry->seq);
+	json_time(w, "time", entry->time_us);
+	json_int(w, "actor_uid", entry->actor.uid);
+	json_string(w, "actor", entry->actor.name);
+	json_string(w, "action", entry->action);
+	json_uint(w, "exception_id", entry->exception_id);
+	json_string(w, "tenant", entry->tenant);
+	json_raw(w, "record", entry->record, strlen(entry->record));
+	json_string(w, "previous", entry->previous);
+	json_string(w, "hash", entry->hash);
+	audit_tell_change(store, entry, changes);
+	json_string(w, "changes", *changes ? changes : NULL);
+	json_object_end(w);
+}
+
 static void write_entry(void *user, const struct audit_entry *entry)
 {
 	struct telling *telling = user;
-	char text[AUDIT_TEXT_MAX], changes[RECORD_DIFFERENCE_MAX];
-	size_t len = audit_text(entry, text);
+	char text[AUDIT_TEXT_MAX];
 
 	telling->last = entry->seq;
-	json_object_begin(telling->w, NULL);
-	if (telling->verify) {
-		json_string(telling->w, "text", len ? text : "");
-		json_string(telling->w, "hash", entry->hash);
-		json_object_end(telling->w);
+	if (!telling->verify) {
+		commands_write_entry(telling->store, telling->w, entry);
 		return;
 	}
-	json_uint(telling->w, "seq", entry->seq);
-	json_time(telling->w, "time", entry->time_us);
-	json_int(telling->w, "actor_uid", entry->actor.uid);
-	json_string(telling->w, "actor", entry->actor.name);
-	json_string(telling->w, "action", entry->action);
-	json_uint(telling->w, "exception_id", entry->exception_id);
-	json_string(telling->w, "tenant", entry->tenant);
-	json_raw(telling->w, "record", entry->record, strlen(entry->record));
-	json_string(telling->w, "previous", entry->previous);
+	json_object_begin(telling->w, NULL);
+	json_string(telling->w, "text", audit_text(entry, text) ? text : "");
 	json_string(telling->w, "hash", entry->hash);
-	audit_tell_change(telling->store, entry, changes);
-	json_string(telling->w, "changes", *changes ? changes : NULL);
 	json_object_end(telling->w);
 }
 

@@ -343,9 +343,12 @@ int commands_explain(void *user, const struct control_caller *caller, yajl_val r
 {
 	struct question q = { .daemon = user, .w = w, .all_met = true };
 	const struct exemption *exemption;
-	int r = read_subject(&q, control_string(request, "subject"), error);
+	int r;
 
 	(void)caller;
+	if (control_string(request, "at"))
+		return explain_at(user, request, w, error);
+	r = read_subject(&q, control_string(request, "subject"), error);
 	if (r == 0)
 		r = read_destination(&q, control_string(request, "dst"),
 				     control_string(request, "proto"), error);

@@ -158,6 +158,8 @@ static const struct command commands[] = {
 	  .options = {
 		  { "--dst", TEXT, OPTIONAL, "dst", "ADDR:PORT", "for a flow to this destination" },
 		  { "--proto", TEXT, OPTIONAL, "proto", "tcp|udp", "of this protocol" },
+		  { "--at", TEXT, OPTIONAL, "at", "TIME",
+		    "what was in force then, by the audit log; UTC" },
 	  },
 	  .help = "Which path a tenant's flows take, and why" },
 	{ .name = "watch", .subject = "TENANT", .subject_optional = true, .run = run_watch,

@@ -373,7 +373,7 @@ static void format_what(yajl_val row, char buf[TEXT_MAX])
 		 accepted, request, reason);
 }
 
-int render_history(FILE *out, yajl_val answer)
+static int print_entries(FILE *out, yajl_val list)
 {
 	static const struct column columns[] = {
 		{ "SEQ", "seq", SCOLS_FL_RIGHT, NULL },
@@ -386,7 +386,12 @@ int render_history(FILE *out, yajl_val answer)
 		{ "WHAT", NULL, 0, format_what },
 	};
 
-	return print_table(out, text_member(answer, "history"), columns, COUNT(columns));
+	return print_table(out, list, columns, COUNT(columns));
+}
+
+int render_history(FILE *out, yajl_val answer)
+{
+	return print_entries(out, text_member(answer, "history"));
 }
 
 int render_explain(FILE *out, yajl_val answer)
@@ -398,7 +403,12 @@ int render_explain(FILE *out, yajl_val answer)
 
 	line(out, "subject", explain, "subject");
 	line(out, "tenant", explain, "tenant");
-	line(out, "path", explain, "path");
+	if (text_string(explain, "at")) {
+		line(out, "at", explain, "at");
+		line(out, "source", explain, "source");
+	} else {
+		line(out, "path", explain, "path");
+	}
 	line(out, "summary", explain, "summary");
 	for (i = 0; YAJL_IS_ARRAY(list) && i < YAJL_GET_ARRAY(list)->len; i++) {
 		yajl_val reason = YAJL_GET_ARRAY(list)->values[i];
@@ -406,7 +416,8 @@ int render_explain(FILE *out, yajl_val answer)
 		text_of(text_member(reason, "text"), text);
 		fprintf(out, "  %-3s %s\n", text_true(reason, "ok") ? "yes" : "no", text);
 	}
-	return 0;
+	list = text_member(explain, "entries");
+	return YAJL_IS_ARRAY(list) && YAJL_GET_ARRAY(list)->len ? print_entries(out, list) : 0;
 }
 
 static void print_more(FILE *out, const char *title, yajl_val finding, const char *member)

@@ -219,6 +219,8 @@ int store_open_beside(struct store *store, struct store **ret_store)
 		store_close(beside);
 		return r;
 	}
+	/* A checkpoint takes as long as the commit: it is left to the first one's next, later on. */
+	sqlite3_wal_autocheckpoint(beside->db, 0);
 	*ret_store = beside;
 	return 0;
 }

@@ -97,6 +97,14 @@ int store_each_after(struct store *store, uint64_t after, unsigned limit, store_
 int store_each_latest(struct store *store, const char *tenant, uint64_t before, unsigned limit,
 		      store_each_entry each, void *user);
 
+/* A tenant's entries after one, in their order, at most limit. */
+int store_each_next(struct store *store, const char *tenant, uint64_t after, unsigned limit,
+		    store_each_entry each, void *user);
+
+/* Of each of a tenant's exceptions the last entry up to a time, in their order. */
+int store_each_at(struct store *store, const char *tenant, int64_t at_us, store_each_entry each,
+		  void *user);
+
 /* The entry that made a version of an exception, UINT64_MAX: the last one; -ENOENT. */
 int store_find_entry(struct store *store, uint64_t exception_id, uint64_t version,
 		     store_each_entry each, void *user);

@@ -191,6 +191,31 @@ int store_each_latest(struct store *store, const char *tenant, uint64_t before, 
 	return r < 0 ? r : 0;
 }
 
+int store_each_next(struct store *store, const char *tenant, uint64_t after, unsigned limit,
+		    store_each_entry each, void *user)
+{
+	sqlite3_stmt *statement = store->statements[STORE_AUDIT_NEXT];
+	int r;
+
+	sqlite3_bind_text(statement, 1, tenant, -1, SQLITE_TRANSIENT);
+	sqlite3_bind_int64(statement, 2, clamp(after));
+	sqlite3_bind_int64(statement, 3, limit);
+	r = each_entry(store, statement, each, user);
+	return r < 0 ? r : 0;
+}
+
+int store_each_at(struct store *store, const char *tenant, int64_t at_us, store_each_entry each,
+		  void *user)
+{
+	sqlite3_stmt *statement = store->statements[STORE_AUDIT_AT];
+	int r;
+
+	sqlite3_bind_text(statement, 1, tenant, -1, SQLITE_TRANSIENT);
+	sqlite3_bind_int64(statement, 2, at_us);
+	r = each_entry(store, statement, each, user);
+	return r < 0 ? r : 0;
+}
+
 int store_find_entry(struct store *store, uint64_t exception_id, uint64_t version,
 		     store_each_entry each, void *user)
 {

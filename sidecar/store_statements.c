@@ -40,6 +40,13 @@ static const char *const texts[STORE_STATEMENTS] = {
 	/* and ?3: tenant */
 	[STORE_AUDIT_OF_TENANT] = "SELECT * FROM (SELECT " ENTRY " FROM audit WHERE tenant = ?3"
 				  " AND seq < ?1 ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
+	/* ?1: tenant, ?2: after, ?3: limit */
+	[STORE_AUDIT_NEXT] = "SELECT " ENTRY " FROM audit WHERE tenant = ?1 AND seq > ?2"
+			     " ORDER BY seq LIMIT ?3",
+	/* ?1: tenant, ?2: time */
+	[STORE_AUDIT_AT] = "SELECT " ENTRY " FROM audit WHERE seq IN (SELECT max(seq) FROM audit"
+			   " WHERE tenant = ?1 AND time_us <= ?2 GROUP BY exception_id)"
+			   " ORDER BY seq",
 	/* ?1: exception, ?2: version: each entry of an exception is the next one */
 	[STORE_AUDIT_VERSION] = "SELECT " ENTRY " FROM audit WHERE exception_id = ?1"
 				" ORDER BY seq LIMIT 1 OFFSET ?2 - 1",

@@ -267,6 +267,21 @@ int store_each_latest(struct store *store, const char *tenant, uint64_t before, 
 	return store_each_after(store, before, limit, each, user);
 }
 
+int store_each_next(struct store *store, const char *tenant, uint64_t after, unsigned limit,
+		    store_each_entry each, void *user)
+{
+	(void)tenant;
+	return store_each_after(store, after, limit, each, user);
+}
+
+int store_each_at(struct store *store, const char *tenant, int64_t at_us, store_each_entry each,
+		  void *user)
+{
+	(void)tenant;
+	(void)at_us;
+	return store_each_after(store, 0, 0, each, user);
+}
+
 int store_find_entry(struct store *store, uint64_t exception_id, uint64_t version,
 		     store_each_entry each, void *user)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Killed at every write that is done to the store's files, before it and halfway through it: whatever was
- * being done is wholly there afterwards or wholly absent, with its entries in the audit log; what was
+ * being done, be it a list of exceptions, is wholly there afterwards or wholly absent, with its entries in the audit log; what was
  * acknowledged is there; and the chain holds. A child process does the work with the modules as they
  * ship, on the test's clock; the parent looks at a copy of the files and lets the next child go on with
  * what this one left, so that it may be killed while it recovers, too.
@@ -22,10 +22,12 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
+#include "apply.h"
 #include "audit.h"
 #include "clock.h"
 #include "exceptions.h"
 #include "kill_at.h"
+#include "risk.h"
 #include "store_schema.h"
 
 #define MINUTE INT64_C(60000000)
@@ -35,6 +37,8 @@
 /* The files start anew after so many children, so that copying them stays quick. */
 #define CHILDREN_MAX 60
 #define OLD_ROWS 3
+/* Granted by a list. */
+#define LISTED 12
 
 static struct clock_reading now;
 static struct settings settings;
@@ -172,6 +176,59 @@ static void expire(int64_t minutes)
 	say(DONE, count);
 }
 
+static void no_more(void *user, enum apply_action action, const struct exception *record)
+{
+	(void)user;
+	(void)action;
+	(void)record;
+}
+
+static void add_wish(struct apply *apply, const char *tenant, const char *profile, int64_t minutes)
+{
+	struct exception wish = { .scope = RECORD_SCOPE_TENANT,
+				  .change_request = "CR-2",
+				  .accepted_by = "ciso",
+				  .reason = "a list",
+				  .expires_at_us = now.wall_us + minutes * MINUTE };
+	char error[EXCEPTIONS_ERROR_MAX];
+
+	strcpy(wish.tenant, tenant);
+	strcpy(wish.profile, profile);
+	risk_sha256(wish.risk_sha256);
+	expect(apply_add(apply, &wish, error) == 0);
+}
+
+/* One is changed, others come, and whatever else there is ends: all in one transaction. */
+static void apply_list(const char *changed, unsigned grants)
+{
+	const struct apply_options options = { .exceptions = exceptions,
+					       .actor = { 1001, "second" },
+					       .prune = true,
+					       .reason = "not in the list" };
+	struct apply *apply = apply_new(&options);
+	char error[EXCEPTIONS_ERROR_MAX], tenant[32];
+	struct apply_step step;
+	struct apply_count count;
+	int r = 1;
+
+	add_wish(apply, changed, "skype", 300);
+	for (unsigned i = 0; i < grants; i++) {
+		snprintf(tenant, sizeof(tenant), "%s-%u", changed, i);
+		add_wish(apply, tenant, "ssh", 100);
+	}
+	expect(apply_staged(apply, error) == 0);
+	for (size_t i = 0; i < apply_count(apply).steps; i++)
+		expect(apply_compare(apply, i, &step, error) == 0);
+	count = apply_count(apply);
+	expect(count.actions[APPLY_CHANGE] == 1 && count.actions[APPLY_GRANT] == grants);
+	say(BEGIN, (unsigned)(count.steps - count.actions[APPLY_NOTHING]));
+	while (r > 0)
+		r = apply_write(apply, error);
+	expect(r == 0 && apply_commit(apply, no_more, NULL, error) == 0);
+	say(DONE, (unsigned)(count.steps - count.actions[APPLY_NOTHING]));
+	apply_free(apply);
+}
+
 static void work(unsigned round)
 {
 	char acme[32], globex[32];
@@ -187,6 +244,7 @@ static void work(unsigned round)
 	id = grant(acme, "skype", 100);
 	expire(10);
 	change(id, 50);
+	apply_list(acme, LISTED);
 	take_back(acme);
 }
 

@@ -89,6 +89,52 @@ def test_anybody_can_compute_the_hashes(fresh):
     assert previous in verify(fresh).stdout
 
 
+def explain_at(lab, subject, time, *words):
+    return lab.steer.ctl("explain", subject, "--at", time, *words, check=False)
+
+
+def test_what_was_in_force_then(fresh):
+    """By the log alone, in each stretch of an exception's life."""
+    live(fresh)
+    granted, changed, _, revoked = [e["time"] for e in fresh.steer.ask("history")["history"]]
+    told = fresh.steer.ask("explain", "acme", "--at", granted)["explain"]
+    assert told["source"] == "audit log" and told["path"] is None
+    assert [(e["id"], e["version"]) for e in told["in_force"]] == [(1, 1)]
+    assert [r["ok"] for r in told["reasons"]] == [True]
+    for part in ("exception 1, version 1", "skype", "by root", "ciso@acme.example", "CR-1"):
+        assert part in told["reasons"][0]["text"]
+    assert [e["action"] for e in told["entries"]] == ["grant", "change", "revoke"]
+    told = fresh.steer.ask("explain", "acme", "--at", changed)["explain"]
+    assert [(e["version"], e["reason"]) for e in told["in_force"]] == [(2, "more calls")]
+    told = fresh.steer.ask("explain", "acme", "--at", revoked)["explain"]
+    assert told["in_force"] == []
+    assert "had ended at" in told["reasons"][1]["text"] and "over" in told["reasons"][1]["text"]
+    text = explain_at(fresh, "acme", "2020-01-01 12:00").stdout
+    assert "no exception of acme was in force" in text and "the log begins at" in text
+    assert "audit log" in text and "what the kernel did then is not recorded" in text
+    assert "no exception of umbrella" in explain_at(fresh, "umbrella", revoked).stdout
+
+
+def test_what_had_expired_then(fresh, eventually):
+    fresh.steer.grant("acme", expires="1s")
+    eventually(lambda: [e["action"] for e in fresh.steer.ask("history")["history"]]
+               == ["grant", "expire"], "the expiry is written down")
+    ended = fresh.steer.ask("history")["history"][-1]["time"]
+    text = explain_at(fresh, "acme", ended).stdout
+    assert "no  exception 1, for profile skype, had ended" in text, text
+
+
+@pytest.mark.parametrize("subject, time, says", (
+    ("acme", "noon", "at: expected a time"),
+    ("acme", "2099-01-01 12:00", "at: expected a time that has been"),
+    ("198.18.1.5", "2020-01-01 12:00", "addresses are not in the audit log"),
+    ("no name", "2020-01-01 12:00", "expected a tenant name"),
+))
+def test_what_the_log_cannot_tell(fresh, subject, time, says):
+    done = explain_at(fresh, subject, time)
+    assert done.returncode == 1 and says in done.stderr, done
+
+
 def test_whole(fresh):
     live(fresh)
     done = verify(fresh)

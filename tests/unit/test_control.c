@@ -49,6 +49,7 @@ static int handle_echo(void *user, const struct control_caller *caller, yajl_val
 	json_int(w, "number", control_int(request, "number", -1));
 	json_uint(w, "uid", caller->uid);
 	json_string(w, "name", caller->name);
+	json_uint(w, "connection", caller->connection);
 	return 0;
 }
 
@@ -212,7 +213,7 @@ static void test_answers(void **state)
 	(void)state;
 	snprintf(answer, sizeof(answer),
 		 "{\"v\":1,\"ok\":true,\"text\":\"hello\",\"flag\":true,\"number\":42,\"uid\":%u,"
-		 "\"name\":\"%s\"}",
+		 "\"name\":\"%s\",\"connection\":1}",
 		 geteuid(), pw ? pw->pw_name : "?");
 	expect(fd,
 	       "{\"v\":1,\"command\":\"echo\",\"text\":\"hello\",\"flag\":true,\"number\":42}\n",
@@ -230,6 +231,39 @@ static void test_answers(void **state)
 	assert_int_equal(control_counters(control).requests, 5);
 	assert_int_equal(control_counters(control).refused_requests, 0);
 	close(fd);
+}
+
+static uint64_t ended[2];
+
+static void note_end(void *user, uint64_t connection)
+{
+	assert_ptr_equal(user, &calls);
+	ended[1] = ended[0];
+	ended[0] = connection;
+}
+
+/* Each has a number of its own, and its end is told, but not that of a request. */
+static void test_connections(void **state)
+{
+	int first = connect_client(), second = connect_client();
+	time_t deadline = time(NULL) + DEADLINE_S;
+
+	(void)state;
+	ended[0] = ended[1] = 0;
+	control_on_end(control, note_end);
+	for (unsigned i = 0; i < 2; i++)
+		expect(first, "{\"v\":1,\"command\":\"echo\"}\n", "{\"v\":1,\"ok\":true");
+	expect(second, "{\"v\":1,\"command\":\"echo\"}\n", "{\"v\":1,\"ok\":true");
+	assert_int_equal(ended[0], 0);
+	close(second);
+	while (!ended[0])
+		assert_int_equal(turn(deadline), 0);
+	assert_int_equal(ended[0], 2);
+	expect(first, "{\"v\":1,\"command\":\"echo\"}\n", "{\"v\":1,\"ok\":true");
+	close(first);
+	while (!ended[1])
+		assert_int_equal(turn(deadline), 0);
+	assert_int_equal(ended[0], 1);
 }
 
 static void test_bad_requests(void **state)
@@ -594,12 +628,19 @@ static void test_opening(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_answers),          TEST(test_bad_requests),
-		TEST(test_deep_nesting),     TEST(test_byte_by_byte_and_at_once),
-		TEST(test_half_closed),      TEST(test_oversize_request),
-		TEST(test_too_many_clients), TEST(test_no_descriptors),
-		TEST(test_long_answers),     TEST(test_many_long_answers),
-		TEST(test_slow_clients),     TEST(test_callers),
+		TEST(test_answers),
+		TEST(test_connections),
+		TEST(test_bad_requests),
+		TEST(test_deep_nesting),
+		TEST(test_byte_by_byte_and_at_once),
+		TEST(test_half_closed),
+		TEST(test_oversize_request),
+		TEST(test_too_many_clients),
+		TEST(test_no_descriptors),
+		TEST(test_long_answers),
+		TEST(test_many_long_answers),
+		TEST(test_slow_clients),
+		TEST(test_callers),
 		TEST(test_opening),
 	};
 

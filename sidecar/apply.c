@@ -400,14 +400,20 @@ int apply_compare(struct apply *apply, size_t index, struct apply_step *ret,
 
 /* Writing */
 
+static int check_phase(const struct apply *apply, char error[EXCEPTIONS_ERROR_MAX])
+{
+	if (apply->phase == WRITING ||
+	    (apply->phase == COMPARING && apply->count.compared == apply->step_count))
+		return 0;
+	return refuse(error, -EBUSY, "the entries are not all compared yet, or it is over");
+}
+
 static int begin_writing(struct apply *apply, char error[EXCEPTIONS_ERROR_MAX])
 {
 	int settled = 1;
 
 	if (apply->phase == WRITING)
 		return 0;
-	if (apply->phase != COMPARING || apply->count.compared < apply->step_count)
-		return refuse(error, -EBUSY, "the entries are not all compared yet");
 	/* One that has ended is in the way of another of the same until that is on disk. */
 	while (settled > 0)
 		settled = exceptions_settle(apply->options.exceptions);
@@ -500,8 +506,10 @@ int apply_write(struct apply *apply, char error[EXCEPTIONS_ERROR_MAX])
 	const int64_t begun = clock_monotonic_us();
 	struct entry *entry = NULL;
 	bool more = true;
-	int r = check_generation(apply, error);
+	int r = check_phase(apply, error);
 
+	if (r == 0)
+		r = check_generation(apply, error);
 	if (r == 0)
 		r = begin_writing(apply, error);
 	for (unsigned i = 0; r == 0 && more && i < APPLY_WRITE_MAX; i++) {
@@ -548,10 +556,12 @@ static void take(const struct apply *apply, const struct entry *entry, apply_don
 
 static int commit(struct apply *apply, char error[EXCEPTIONS_ERROR_MAX])
 {
-	int r = check_generation(apply, error);
+	int r = 0;
 
-	if (r == 0 && (apply->phase != WRITING || apply->writing != APPLY_ACTIONS))
+	if (apply->phase != WRITING || apply->writing != APPLY_ACTIONS)
 		r = refuse(error, -EBUSY, "the entries are not all written yet");
+	if (r == 0)
+		r = check_generation(apply, error);
 	if (r == 0)
 		r = check_targets(apply, error);
 	if (r < 0)

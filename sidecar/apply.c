@@ -308,6 +308,11 @@ static int compare_entry(const struct apply *apply, const struct entry *entry,
 	unpack(entry, &wish);
 	active = exceptions_find(apply->options.exceptions, &wish);
 	ret->action = APPLY_GRANT;
+	if (!active && wish.expires_at_us && wish.expires_at_us <= clock_wall_us()) {
+		ret->action = APPLY_OVER;
+		ret->after = wish;
+		return 0;
+	}
 	if (!active)
 		return make_grant(apply, &wish, &ret->after, error);
 	r = read_record(apply, active->id, &ret->before, error);

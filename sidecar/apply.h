@@ -28,7 +28,15 @@
 #define APPLY_WRITE_MAX 256
 #define APPLY_WRITE_US 5000
 
-enum apply_action { APPLY_NOTHING, APPLY_REVOKE, APPLY_CHANGE, APPLY_GRANT, APPLY_ACTIONS };
+/* OVER: it is not in force, and its end has passed: so it is as it shall be. */
+enum apply_action {
+	APPLY_NOTHING,
+	APPLY_OVER,
+	APPLY_REVOKE,
+	APPLY_CHANGE,
+	APPLY_GRANT,
+	APPLY_ACTIONS
+};
 
 struct apply;
 
@@ -58,7 +66,7 @@ int apply_staged(struct apply *apply, char error[EXCEPTIONS_ERROR_MAX]);
 struct apply_step {
 	enum apply_action action;
 	struct exception before; /* of a change or a revocation */
-	struct exception after;  /* of a grant or a change */
+	struct exception after;  /* of a grant or a change, or of one that is over */
 };
 
 /*

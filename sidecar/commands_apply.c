@@ -197,9 +197,10 @@ int commands_apply_add(void *user, const struct control_caller *caller, yajl_val
 static void write_step(struct json_writer *w, size_t index, const struct apply_step *step,
 		       size_t entries)
 {
-	static const char *const names[APPLY_ACTIONS] = {
-		[APPLY_GRANT] = "grant", [APPLY_CHANGE] = "change", [APPLY_REVOKE] = "revoke"
-	};
+	static const char *const names[APPLY_ACTIONS] = { [APPLY_OVER] = "over",
+							  [APPLY_GRANT] = "grant",
+							  [APPLY_CHANGE] = "change",
+							  [APPLY_REVOKE] = "revoke" };
 	const struct exception *record = step->action == APPLY_REVOKE ? &step->before
 								      : &step->after;
 	char difference[RECORD_DIFFERENCE_MAX];
@@ -257,6 +258,7 @@ static void write_count(struct json_writer *w, const struct apply *apply)
 	json_uint(w, "granted", count.actions[APPLY_GRANT]);
 	json_uint(w, "changed", count.actions[APPLY_CHANGE]);
 	json_uint(w, "revoked", count.actions[APPLY_REVOKE]);
+	json_uint(w, "over", count.actions[APPLY_OVER]);
 	json_uint(w, "unchanged", count.actions[APPLY_NOTHING]);
 	json_uint(w, "left_alone", count.left_alone);
 }

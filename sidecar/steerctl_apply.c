@@ -187,7 +187,7 @@ struct applying {
 	FILE *changes; /* the difference, one on a line, as it is to be printed */
 	char *text;
 	size_t text_len;
-	long long granted, changed, revoked, unchanged, left_alone;
+	long long granted, changed, revoked, over, unchanged, left_alone;
 	char message[TEXT_MAX];
 };
 
@@ -283,11 +283,16 @@ static void print_member(FILE *out, const char *before, yajl_val change, const c
 
 static void print_change(FILE *out, yajl_val change)
 {
+	static const char *const actions[][2] = { { "change", "~ change" },
+						  { "revoke", "- revoke" },
+						  { "over", "  over  " },
+						  { "grant", "+ grant " } };
 	const char *action = text_string(change, "action"), *scope = text_string(change, "scope");
-	const bool changed = action && strcmp(action, "change") == 0;
-	const bool revoked = action && strcmp(action, "revoke") == 0;
+	size_t i = 0;
 
-	fprintf(out, "%s", changed ? "~ change" : revoked ? "- revoke" : "+ grant ");
+	while (i < 3 && (!action || strcmp(action, actions[i][0]) != 0))
+		i++;
+	fprintf(out, "%s", actions[i][1]);
 	print_member(out, " ", change, "tenant");
 	print_member(out, " ", change, "profile");
 	if (scope && strcmp(scope, RECORD_SCOPE_TENANT) != 0)
@@ -296,8 +301,10 @@ static void print_change(FILE *out, yajl_val change)
 		print_member(out, " destinations ", change, "destinations");
 	if (text_number(change, "id"))
 		print_member(out, ", exception ", change, "id");
-	print_member(out, ": ", change, changed ? "difference" : "expires_at");
-	if (!changed) {
+	if (i == 0) {
+		print_member(out, ": ", change, "difference");
+	} else {
+		print_member(out, ": until ", change, "expires_at");
 		print_member(out, ", risk accepted by ", change, "accepted_by");
 		print_member(out, ", ", change, "change_request");
 		print_member(out, ": ", change, "reason");
@@ -329,6 +336,7 @@ static int fetch_page(struct applying *a, uint64_t *after, bool *ret_more)
 	a->granted = text_number(answer.tree, "granted");
 	a->changed = text_number(answer.tree, "changed");
 	a->revoked = text_number(answer.tree, "revoked");
+	a->over = text_number(answer.tree, "over");
 	a->unchanged = text_number(answer.tree, "unchanged");
 	a->left_alone = text_number(answer.tree, "left_alone");
 	client_free_answer(&answer);
@@ -390,6 +398,7 @@ static void print_json(const struct applying *a, bool applied)
 	json_int(&w, "granted", a->granted);
 	json_int(&w, "changed", a->changed);
 	json_int(&w, "revoked", a->revoked);
+	json_int(&w, "over", a->over);
 	json_int(&w, "unchanged", a->unchanged);
 	json_int(&w, "left_alone", a->left_alone);
 	json_string(&w, "message", a->message);
@@ -402,9 +411,9 @@ static void print_difference(const struct applying *a)
 {
 	fwrite(a->text, 1, a->text_len, a->request->out);
 	fprintf(a->request->out,
-		"grant %lld, change %lld, revoke %lld, unchanged %lld, not in the file and left "
-		"alone %lld\n",
-		a->granted, a->changed, a->revoked, a->unchanged, a->left_alone);
+		"grant %lld, change %lld, revoke %lld, over %lld, unchanged %lld, not in the file "
+		"and left alone %lld\n",
+		a->granted, a->changed, a->revoked, a->over, a->unchanged, a->left_alone);
 	fflush(a->request->out);
 }
 

@@ -355,7 +355,7 @@ static void test_rules(void **state)
 	expect_refused(&entry, "max_lifetime");
 	entry = wish("globex", "short", 61);
 	expect_refused(&entry, "max_lifetime");
-	entry = wish("acme", "skype", -1);
+	entry = wish("globex", "short", -1);
 	expect_refused(&entry, "expires");
 	entry = wish("acme", "skype", 100);
 	entry.expires_at_us = 0;
@@ -372,6 +372,20 @@ static void test_rules(void **state)
 	entry = wish("acme", "skype", 100);
 	entry.risk_version = RISK_VERSION + 1;
 	expect_refused(&entry, "risk_version: ");
+}
+
+/* A file goes on to have what has ended by itself: that is how it shall be. */
+static void test_over(void **state)
+{
+	(void)state;
+	begin(false);
+	add_wish("acme", "skype", 0);
+	add_wish("globex", "skype", 1);
+	assert_int_equal(compare(), 0);
+	assert_int_equal(apply_count(apply).actions[APPLY_OVER], 1);
+	assert_int_equal(commit(), 0);
+	assert_int_equal(entries(), 1);
+	assert_int_equal(until("acme"), 0);
 }
 
 /* Accepted under an older text, and left as it is; but not when something is to be otherwise. */
@@ -576,6 +590,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_left_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rules, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_older_text, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_twice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unseen, setup, teardown),

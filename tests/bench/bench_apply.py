@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""steerctl apply of 10,000 exceptions over 100,000 child SAs: time until it is durable, and until the last
-element is in the kernel; how long anybody else waited meanwhile. Against as many single grants."""
+"""steerctl apply of 10,000 exceptions over 100,000 child SAs: time until it is durable, and until the
+last element is in the kernel; how long anybody else waited meanwhile. Against as many single grants."""
 
 import datetime
 import json
@@ -113,6 +113,7 @@ def measure(build, programs, progress, repeats=REPEATS):
     progress(f"{EXCEPTIONS} exceptions over {CHILDREN} child SAs: durable after "
              f"{figures['durable']:.2f} s, in the kernel after {figures['in_kernel']:.2f} s (most "
              f"{most:.2f}); longest wait of others {figures['longest_wait'] * 1e3:.0f} ms; single "
-             f"grants: {figures['single'] * 1e3:.1f} ms each, {figures['single'] * EXCEPTIONS:.0f} s")
+             f"grants: {figures['single'] * 1e3:.1f} ms each, "
+             f"{figures['single'] * EXCEPTIONS:.0f} s")
     return {"children": CHILDREN, "exceptions": EXCEPTIONS, "limit_s": LIMIT_S, "runs": runs,
             **figures, "most": most, "passed": most < LIMIT_S}

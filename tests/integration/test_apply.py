@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All exceptions as one file: out of steerd with export, and back with apply, wholly or not at all."""
+"""All exceptions as one file: out of steerd with export, back with apply, wholly or not at all."""
 
 import datetime
 import json
 import os
+import pathlib
 import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -256,7 +258,9 @@ def test_staged_entries_die_with_the_connection(lone, connection, eventually):
     ((("apply-begin", {}), ("apply-add", {})), "entries: expected a list"),
     ((("apply-begin", {}), ("apply-add", {"entries": [7]})), "entry 1: expected an object"),
     ((("apply-begin", {}), ("apply-commit", {})), "not all compared"),
-    ((("apply-begin", {}), ("apply-diff", {}), ("apply-add", {"entries": [{}]})), "entry 1: tenant"),
+    ((("apply-begin", {}), ("apply-add", {"entries": [{}]})), "entry 1: tenant: expected"),
+    ((("apply-begin", {}), ("apply-diff", {}), ("apply-add", {"entries": [entry("acme")]})),
+     "being compared"),
     ((("apply-begin", {"reason": "x" * 256}),), "reason: expected 1 to 255 bytes"),
     ((("apply-begin", {}), ("apply-diff", {"after": -1})), "after: expected"),
 ))
@@ -272,6 +276,66 @@ def test_a_refused_list_cannot_be_committed(lone, connection):
     assert not answer["ok"]
     assert not connection.ask("apply-commit")["ok"]
     assert in_force(lone) == []
+
+
+@pytest.fixture(name="fake")
+def fixture_fake(tmp_path):
+    """fake(answers by command, words): what steerctl said to a steerd that says what it is told to;
+    a command without an answer ends the connection."""
+    def fake(answers, *words):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "fake"))
+        listener.listen()
+        listener.settimeout(30)
+
+        def serve():
+            peer = listener.accept()[0]
+            with peer, peer.makefile() as requests:
+                for line in requests:
+                    command = json.loads(line)["command"]
+                    if command not in answers:
+                        return
+                    answer = answers[command]
+                    answer = answer() if callable(answer) else answer
+                    peer.sendall(json.dumps({"v": 1, "ok": True, **answer}).encode() + b"\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        steerctl = pathlib.Path(os.environ["TENANT_STEER_BUILD"]) / "sidecar" / "steerctl"
+        done = subprocess.run([steerctl, "--socket", tmp_path / "fake", *words],
+                              capture_output=True, text=True, check=False)
+        thread.join()
+        listener.close()
+        return done
+
+    return fake
+
+
+STAGED = {"apply-begin": {}, "apply-add": {"entries": 1},
+          "apply-diff": {"changes": [], "next": 1, "more": False, "granted": 1, "changed": 0,
+                         "revoked": 0, "over": 0, "unchanged": 0, "left_alone": 0}}
+
+
+def test_a_conflict_has_an_exit_code_of_its_own(fake, tmp_path):
+    file = write(tmp_path, document(entry("acme")))
+    done = fake({**STAGED, "apply-commit": {"conflict": "somebody was quicker"}}, "apply", file)
+    assert done.returncode == CONFLICT and "somebody was quicker" in done.stderr, done
+
+
+def test_lost_while_it_commits(fake, tmp_path):
+    """Then nobody knows; steerctl says so, and not that it failed."""
+    file = write(tmp_path, document(entry("acme")))
+    done = fake(STAGED, "apply", file)
+    assert done.returncode == UNREACHABLE and "all applied or not at all" in done.stderr, done
+
+
+def test_an_export_is_of_one_moment(fake):
+    """Something changes between each two pages; it is not mixed, and it ends."""
+    pages = iter(range(1000))
+    done = fake({"export": lambda: {"exceptions": [], "last": 7, "more": True,
+                                    "generation": next(pages)}}, "export")
+    assert done.returncode == FAILED and "try again" in done.stderr, done
+    assert done.stdout == ""
 
 
 def test_kernel_and_operators_hear_of_it(lab, flows, watch, tmp_path):

@@ -24,7 +24,7 @@ profile ssh {{ path = bypass; services = ["tcp/22"]; max_lifetime = 90d; }}
 
 
 class Lone:
-    """A steerd that nobody talks to but this test; it can be killed at a write (tests/unit/kill_at.h)."""
+    """A steerd that nobody talks to but this test; it can be killed at a write."""
 
     def __init__(self, directory, build):
         self.dir = directory

@@ -6,6 +6,7 @@ audit log is whole. It runs in a network namespace of its own, without charon an
 (tests/unit/test_nothing_lost.c does the same with the modules alone, many times more.)
 """
 
+import datetime
 import json
 import os
 
@@ -16,6 +17,8 @@ from lab.lone import Lone
 # The database starts anew after so many rounds.
 ROUNDS = 20
 LEAST_KILLS = 40
+# What steerctl exits with when steerd does not answer.
+UNREACHABLE = 3
 
 
 @pytest.fixture(name="lone")
@@ -24,6 +27,19 @@ def fixture_lone(tmp_path):
     assert lone.library.exists(), "make check in tests/unit makes it"
     yield lone
     lone.stop()
+
+
+def apply(lone, *keys):
+    """One file, with exceptions by tenant and profile; None if there was no answer."""
+    end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+    file = lone.dir / "exceptions.json"
+    file.write_text(json.dumps({"version": 1, "exceptions": [
+        {"tenant": tenant, "profile": profile, "expires_at": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
+         "change_request": "CR", "accepted_by": "z", "reason": "a list", "risk_sha256": lone.risk}
+        for tenant, profile in keys]}))
+    done = lone.ctl("apply", file)
+    assert done.returncode in (0, UNREACHABLE), done
+    return {"ok": True} if done.returncode == 0 else None
 
 
 def work(lone, number):
@@ -36,6 +52,7 @@ def work(lone, number):
     yield 1, lone.ask("change", id=answer["exception"]["id"], expires_s=7200, accepted_by="y", **risk)
     yield 1, lone.ask("grant", tenant=acme, profile="ssh", **wish)
     yield 1, lone.ask("grant", tenant=globex, profile="ssh", **wish)
+    yield 2, apply(lone, (acme, "ssh"), (f"initech-{number}", "skype"))
     yield 2, lone.ask("revoke", tenant=acme, reason="over")
     yield 1, lone.ask("revoke", tenant=globex, reason="over")
 

@@ -156,21 +156,25 @@ static void unpack(const struct entry *entry, struct exception *ret)
 		strcpy((char *)ret + packed[i].offset, text);
 }
 
+/* Takes the entry; NULL: there was no memory for it. */
 static int add_step(struct apply *apply, struct entry *entry, char error[EXCEPTIONS_ERROR_MAX])
 {
 	const size_t room = apply->entry_room ? 2 * apply->entry_room : 1024;
 	struct entry **entries;
 
-	if (!entry)
-		return refuse(error, -ENOMEM, "no memory for so many entries");
-	if (apply->step_count == apply->entry_room) {
+	if (entry && apply->step_count == apply->entry_room) {
 		entries = realloc(apply->entries, room * sizeof(*entries));
 		if (!entries) {
 			free(entry);
-			return refuse(error, -ENOMEM, "no memory for so many entries");
+			entry = NULL;
+		} else {
+			apply->entries = entries;
+			apply->entry_room = room;
 		}
-		apply->entries = entries;
-		apply->entry_room = room;
+	}
+	if (!entry) {
+		refuse(error, -ENOMEM, "no memory for so many entries");
+		return -ENOMEM;
 	}
 	apply->bytes += entry->size;
 	apply->entries[apply->step_count++] = entry;
@@ -205,7 +209,7 @@ int apply_add(struct apply *apply, const struct exception *wish, char error[EXCE
 			      twin->number);
 	}
 	r = add_step(apply, entry, error);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	HASH_ADD_KEYPTR(hh, apply->keys, entry->texts, entry->key_len, entry);
 	apply->count.entries++;
@@ -280,9 +284,9 @@ static int make_change(const struct apply *apply, const struct exception *before
 	};
 	int r = check_wish(wish, error);
 
-	return r < 0 ? r
-		     : exceptions_check_change(apply->options.exceptions, before->id, &change, ret,
-					       error);
+	return r != 0 ? r
+		      : exceptions_check_change(apply->options.exceptions, before->id, &change, ret,
+						error);
 }
 
 static int read_record(const struct apply *apply, uint64_t id, struct exception *ret,
@@ -291,11 +295,11 @@ static int read_record(const struct apply *apply, uint64_t id, struct exception 
 	struct store *store = exceptions_store(apply->options.exceptions);
 	int r = store ? store_find(store, id, ret) : -EUCLEAN;
 
-	if (r == 0)
-		return 0;
-	return refuse(error, r, "%s",
-		      store ? store_error(store)
-			    : exceptions_store_error(apply->options.exceptions));
+	if (r != 0)
+		refuse(error, r, "%s",
+		       store ? store_error(store)
+			     : exceptions_store_error(apply->options.exceptions));
+	return r;
 }
 
 static int compare_entry(const struct apply *apply, const struct entry *entry,
@@ -460,7 +464,7 @@ static int write_change(struct apply *apply, struct store *batch, const struct e
 	r = read_record(apply, entry->id, &before, error);
 	if (r == 0)
 		r = make_change(apply, &before, &wish, &record, error);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (record.expires_at_us != before.expires_at_us)
 		record.end_set = apply->at;

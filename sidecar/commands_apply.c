@@ -182,7 +182,7 @@ int commands_apply_add(void *user, const struct control_caller *caller, yajl_val
 
 	if (r == 0 && !list)
 		r = refuse(error, -EINVAL, "entries: expected a list");
-	for (size_t i = 0; r == 0 && i < YAJL_GET_ARRAY(list)->len; i++)
+	for (size_t i = 0; r == 0 && YAJL_IS_ARRAY(list) && i < YAJL_GET_ARRAY(list)->len; i++)
 		r = add_entry(daemon->apply, YAJL_GET_ARRAY(list)->values[i], error);
 	if (r < 0) {
 		commands_end(daemon, caller->connection);

@@ -103,7 +103,7 @@ static int write_entry(FILE *out, const struct list_entry *entry)
 {
 	yajl_val tree = yajl_tree_parse(entry->json, NULL, 0);
 
-	if (!tree)
+	if (!YAJL_IS_OBJECT(tree))
 		return -ENOMEM;
 	for (size_t i = 0; i < YAJL_GET_OBJECT(tree)->len; i++) {
 		fprintf(out, "%s      \"%s\": ", i ? ",\n" : "    {\n",

@@ -360,4 +360,14 @@ MUTANTS = [
      "\tsnprintf(ret->scope, sizeof(ret->scope), \"%s\", scope);\n", ""),
     ("to what destinations is not read", "commands_exceptions.c",
      "\tsnprintf(ret->destinations, sizeof(ret->destinations), \"%s\", destinations);\n", ""),
+    # apply: a whole list at once
+    ("a list overruns who was quicker", "apply.c",
+     "\tif (apply->generation == exceptions_generation(apply->options.exceptions))\n\t\treturn 0;",
+     "\tif (apply->generation)\n\t\treturn 0;"),
+    ("a list changes what has ended", "apply.c", "\t\tr = check_targets(apply, error);", "\t\tr = 0;"),
+    ("a list needs no acceptance of this text", "apply.c",
+     "\tif (strcmp(wish->risk_sha256, ours) != 0)", "\tif (0)"),
+    ("a list always revokes the others", "apply.c", "\tif (!apply->options.prune) {", "\tif (0) {"),
+    ("a list counts before it is durable", "apply.c",
+     "\tr = store_commit(exceptions_batch(apply->options.exceptions));", "\tr = 0;"),
 ]

@@ -360,6 +360,7 @@ MUTANTS = [
      "\tsnprintf(ret->scope, sizeof(ret->scope), \"%s\", scope);\n", ""),
     ("to what destinations is not read", "commands_exceptions.c",
      "\tsnprintf(ret->destinations, sizeof(ret->destinations), \"%s\", destinations);\n", ""),
+
     # apply: a whole list at once
     ("a list overruns who was quicker", "apply.c",
      "\tif (apply->generation == exceptions_generation(apply->options.exceptions))\n\t\treturn 0;",

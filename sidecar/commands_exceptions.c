@@ -180,6 +180,49 @@ static int check_risk(yajl_val request, char error[CONTROL_ERROR_MAX])
 
 /* Grant */
 
+static int check_member(const char *name, yajl_val value, char error[CONTROL_ERROR_MAX])
+{
+	static const struct {
+		const char *name;
+		bool text;
+	} members[] = { { "v", false },
+			{ "command", true },
+			{ "tenant", true },
+			{ "profile", true },
+			{ "scope", true },
+			{ "destinations", true },
+			{ "change_request", true },
+			{ "accepted_by", true },
+			{ "reason", true },
+			{ "accept_risk", false },
+			{ "risk_sha256", true },
+			{ "risk_version", false },
+			{ "expires_s", false } };
+
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+		if (strcmp(name, members[i].name) != 0)
+			continue;
+		if (members[i].text && !YAJL_IS_STRING(value))
+			return refuse(error, -EINVAL, "%s: expected a text", name);
+		return 0;
+	}
+	return refuse(error, -EINVAL,
+		      "%.64s: is not a member of this command; expected those in docs/control.md",
+		      name);
+}
+
+/* What is misspelt, or no text, may have been meant to limit the grant: it is not left out. */
+static int check_members(yajl_val request, char error[CONTROL_ERROR_MAX])
+{
+	const size_t count = YAJL_IS_OBJECT(request) ? YAJL_GET_OBJECT(request)->len : 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = check_member(YAJL_GET_OBJECT(request)->keys[i],
+				 YAJL_GET_OBJECT(request)->values[i], error);
+	return r;
+}
+
 static int read_grant(yajl_val request, struct exception *ret, char error[CONTROL_ERROR_MAX])
 {
 	static const struct {
@@ -192,8 +235,10 @@ static int read_grant(yajl_val request, struct exception *ret, char error[CONTRO
 #undef PLACE
 	};
 	const char *scope = RECORD_SCOPE_TENANT, *destinations = "";
-	int r = read_tenant(request, error);
+	int r = check_members(request, error);
 
+	if (r == 0)
+		r = read_tenant(request, error);
 	if (r == 0 && !control_bool(request, "accept_risk"))
 		r = refuse(error, -EINVAL, "accept_risk: %s", RISK_NEEDED);
 	if (r == 0)

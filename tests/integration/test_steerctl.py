@@ -59,6 +59,9 @@ def ask_grant(lab, **fields):
     ({"accept_risk": False}, "not inspected"),
     ({"scope": "198.18.1.5"}, "is no scope; expected tenant, host ADDRESS"),
     ({"destinations": "203.0.113.1/24"}, "destinations: \"203.0.113.1/24\" has bits set behind its length"),
+    ({"scope": 7}, "scope: expected a text"),
+    ({"destinations": ["203.0.113.0/24"]}, "destinations: expected a text"),
+    ({"host": "198.18.1.5"}, "host: is not a member of this command"),
     ({"destinations": 2048 * "1"}, "destinations: expected 1 to 2047 bytes"),
     ({"risk_sha256": None}, "risk_sha256: the text"),
 ))

@@ -26,6 +26,8 @@ struct actives {
 	struct holder *holders;
 	struct active **heap; /* those with an end; the first of all ends at [0] */
 	size_t heap_count, heap_size;
+	struct active *tries[ACTIVES_TRIES_MAX];
+	unsigned try_count;
 };
 
 struct actives *actives_new(void)
@@ -163,6 +165,7 @@ static struct active *copy(const struct exception *exception)
 		return NULL;
 	}
 	active->unreadable = r < 0;
+	active->is_try = record_is_try(exception);
 	strcpy(active->profile_name, exception->profile);
 	return active;
 }
@@ -282,12 +285,36 @@ void actives_set_clock(struct actives *actives, const struct clock_reading *now,
 		sift_down(actives, actives->heap[i - 1]);
 }
 
+/* The tries */
+
+static bool has_room_for(const struct actives *actives, const struct active *active)
+{
+	return !active->is_try || actives->try_count < ACTIVES_TRIES_MAX;
+}
+
+static void leave_tries(struct actives *actives, const struct active *active)
+{
+	unsigned i = 0;
+
+	while (actives->tries[i] != active)
+		i++;
+	actives->tries[i] = actives->tries[--actives->try_count];
+}
+
+struct active *const *actives_tries(const struct actives *actives, unsigned *ret_count)
+{
+	*ret_count = actives->try_count;
+	return actives->tries;
+}
+
 struct active *actives_add(struct actives *actives, const struct exception *exception,
 			   struct tenant *tenant, int profile, const struct clock_reading *now)
 {
 	struct active *active = actives_find(actives, exception->id) ? NULL : copy(exception);
-	struct holder *holder = active && make_room(actives) ? get_holder(actives, tenant) : NULL;
+	struct holder *holder = NULL;
 
+	if (active && has_room_for(actives, active) && make_room(actives))
+		holder = get_holder(actives, tenant);
 	if (!holder) {
 		free_active(active);
 		return NULL;
@@ -300,6 +327,8 @@ struct active *actives_add(struct actives *actives, const struct exception *exce
 	active->granted_boottime_us = granted_boottime(exception, now);
 	read_ends(active, exception, now);
 	DL_APPEND2(holder->first, active, tenant_prev, tenant_next);
+	if (active->is_try)
+		actives->tries[actives->try_count++] = active;
 	HASH_ADD(hh, actives->ids, id, sizeof(active->id), active);
 	sort(actives, active);
 	return active;
@@ -309,6 +338,8 @@ void actives_remove(struct actives *actives, struct active *active)
 {
 	if (active->heap_at != NOT_IN_HEAP)
 		pull(actives, active);
+	if (active->is_try)
+		leave_tries(actives, active);
 	leave_holder(actives, active);
 	HASH_DEL(actives->ids, active);
 	free_active(active);

@@ -16,6 +16,9 @@
 #include "record.h"
 #include "scope.h"
 
+/* Tries at a time. */
+#define ACTIVES_TRIES_MAX 64
+
 struct active {
 	uint64_t id;
 	uint64_t version;
@@ -31,6 +34,7 @@ struct active {
 	struct active *tenant_prev, *tenant_next;
 	UT_hash_handle hh;
 	struct scope *scope; /* NULL: all of the tenant to any destination */
+	bool is_try;
 	bool unreadable;     /* what it covers on disk is no scope: it grants nothing */
 	char profile_name[]; /* as on disk */
 };
@@ -44,7 +48,7 @@ size_t actives_count(const struct actives *actives);
 /*
  * Add what the record says, of a tenant of the model, which must stay as long as it is here.
  * profile is its index in the settings, not kept if it is unreadable. NULL: no memory, or the id is here
- * already.
+ * already, or it is one try too many.
  */
 struct active *actives_add(struct actives *actives, const struct exception *exception,
 			   struct tenant *tenant, int profile, const struct clock_reading *now);
@@ -55,6 +59,8 @@ struct active *actives_find(const struct actives *actives, uint64_t id);
 struct active *actives_of(const struct actives *actives, const char *tenant);
 /* The first of all (hh.next), in the order in which they were added. */
 struct active *actives_first(const struct actives *actives);
+/* All tries. */
+struct active *const *actives_tries(const struct actives *actives, unsigned *ret_count);
 /* The one that ends first; NULL if none has an end. */
 struct active *actives_next_end(const struct actives *actives);
 

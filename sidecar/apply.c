@@ -319,6 +319,10 @@ static int compare_entry(const struct apply *apply, const struct entry *entry,
 	}
 	if (!active)
 		return make_grant(apply, &wish, &ret->after, error);
+	if (active->is_try)
+		return refuse(error, -EEXIST,
+			      "exception %llu tries the same now; revoke it, or wait for its end",
+			      (unsigned long long)active->id);
 	r = read_record(apply, active->id, &ret->before, error);
 	if (r < 0)
 		return r;
@@ -335,6 +339,8 @@ static int add_revocation(struct apply *apply, const struct active *active,
 	struct exception record = { .id = active->id };
 	struct entry *entry;
 
+	if (active->is_try)
+		return 0; /* it ends by itself, soon */
 	strcpy(record.tenant, active->tenant->name);
 	strcpy(record.profile, active->profile_name);
 	scope_text(active->scope, record.scope);

@@ -9,8 +9,8 @@ const char audit_start[DIGEST_HEX_LEN + 1] =
 	"0000000000000000000000000000000000000000000000000000000000000000";
 
 static const char *const action_names[AUDIT_ACTIONS] = {
-	[AUDIT_IMPORT] = "import", [AUDIT_GRANT] = "grant",   [AUDIT_CHANGE] = "change",
-	[AUDIT_REVOKE] = "revoke", [AUDIT_EXPIRE] = "expire",
+	[AUDIT_IMPORT] = "import", [AUDIT_GRANT] = "grant",   [AUDIT_TRY] = "try",
+	[AUDIT_CHANGE] = "change", [AUDIT_REVOKE] = "revoke", [AUDIT_EXPIRE] = "expire",
 };
 
 const char *audit_action_name(enum audit_action action)

@@ -23,6 +23,7 @@
 enum audit_action {
 	AUDIT_IMPORT, /* it was there before there was a log */
 	AUDIT_GRANT,
+	AUDIT_TRY,
 	AUDIT_CHANGE,
 	AUDIT_REVOKE,
 	AUDIT_EXPIRE,

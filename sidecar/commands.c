@@ -294,6 +294,8 @@ const struct control_command commands[] = {
 	{ "profiles", commands_profiles },
 	{ "risk", commands_risk },
 	{ "grant", commands_grant },
+	{ "try", commands_try },
+	{ "try-result", commands_try_result },
 	{ "change", commands_change },
 	{ "revoke", commands_revoke },
 	{ "export", commands_export },

@@ -9,6 +9,7 @@
 #include "store.h"
 
 struct daemon;
+#include "record.h"
 
 /* Ends with a NULL name. */
 extern const struct control_command commands[];
@@ -28,6 +29,8 @@ COMMANDS_HANDLER(commands_apply_begin);
 COMMANDS_HANDLER(commands_apply_add);
 COMMANDS_HANDLER(commands_apply_diff);
 COMMANDS_HANDLER(commands_apply_commit);
+COMMANDS_HANDLER(commands_try); /* commands_try.c */
+COMMANDS_HANDLER(commands_try_result);
 COMMANDS_HANDLER(commands_history); /* commands_audit.c */
 COMMANDS_HANDLER(commands_audit);
 COMMANDS_HANDLER(commands_audit_records);
@@ -50,5 +53,16 @@ int commands_check_profile(const struct daemon *daemon, const char *name,
 			   char error[CONTROL_ERROR_MAX]);
 void commands_publish_record(struct daemon *daemon, enum event_type type,
 			     const struct exception *exception, const char *actor);
+
+/*
+ * What a grant and a try have in common. Read a request: what ret has already of profile and end is taken
+ * if the request does not say it. Then grant it, tell the operators, and write the answer.
+ */
+int commands_read_grant(yajl_val request, struct exception *ret, char error[CONTROL_ERROR_MAX]);
+int commands_grant_record(struct daemon *daemon, const struct control_caller *caller,
+			  struct exception *exception, struct json_writer *w,
+			  char error[CONTROL_ERROR_MAX]);
+void commands_write_exception(struct json_writer *w, const char *key,
+			      const struct exception *exception);
 
 #endif

@@ -47,7 +47,7 @@ static void export_one(const struct exception *exception, void *user)
 
 	exporting->last = exception->id;
 	exporting->count++;
-	if (!exceptions_active(exporting->exceptions, exception->id))
+	if (record_is_try(exception) || !exceptions_active(exporting->exceptions, exception->id))
 		return;
 	json_object_begin(exporting->w, NULL);
 	wish_write(exporting->w, exception);

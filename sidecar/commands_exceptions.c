@@ -39,8 +39,8 @@ static const char *state_of(const struct exception *exception)
 	return exception->ended_at_us ? "revoked" : "active";
 }
 
-static void write_exception(struct json_writer *w, const char *key,
-			    const struct exception *exception)
+void commands_write_exception(struct json_writer *w, const char *key,
+			      const struct exception *exception)
 {
 	json_object_begin(w, key);
 	record_write(w, exception);
@@ -50,7 +50,7 @@ static void write_exception(struct json_writer *w, const char *key,
 
 static void write_item(const struct exception *exception, void *w)
 {
-	write_exception(w, NULL, exception);
+	commands_write_exception(w, NULL, exception);
 }
 
 int commands_exceptions(void *user, const struct control_caller *caller, yajl_val request,
@@ -223,15 +223,17 @@ static int check_members(yajl_val request, char error[CONTROL_ERROR_MAX])
 	return r;
 }
 
-static int read_grant(yajl_val request, struct exception *ret, char error[CONTROL_ERROR_MAX])
+int commands_read_grant(yajl_val request, struct exception *ret, char error[CONTROL_ERROR_MAX])
 {
 	static const struct {
 		const char *name;
 		size_t offset, size;
 	} texts[] = {
 #define PLACE(member) { #member, offsetof(struct exception, member), sizeof(ret->member) }
-		PLACE(tenant),      PLACE(profile), PLACE(change_request),
-		PLACE(accepted_by), PLACE(reason),
+		PLACE(tenant),
+		PLACE(change_request),
+		PLACE(accepted_by),
+		PLACE(reason),
 #undef PLACE
 	};
 	const char *scope = RECORD_SCOPE_TENANT, *destinations = "";
@@ -246,6 +248,8 @@ static int read_grant(yajl_val request, struct exception *ret, char error[CONTRO
 	for (size_t i = 0; r == 0 && i < sizeof(texts) / sizeof(texts[0]); i++)
 		r = read_text(request, texts[i].name, (char *)ret + texts[i].offset, texts[i].size,
 			      error);
+	if (r == 0 && (!*ret->profile || control_string(request, "profile")))
+		r = read_text(request, "profile", ret->profile, sizeof(ret->profile), error);
 	if (r == 0)
 		r = read_optional(request, "scope", &scope, error);
 	if (r == 0)
@@ -337,37 +341,44 @@ static const char *grant_message(struct daemon *daemon, const struct tenant *ten
 	       "are.";
 }
 
-int commands_grant(void *user, const struct control_caller *caller, yajl_val request,
-		   struct json_writer *w, char error[CONTROL_ERROR_MAX])
+int commands_grant_record(struct daemon *daemon, const struct control_caller *caller,
+			  struct exception *exception, struct json_writer *w,
+			  char error[CONTROL_ERROR_MAX])
 {
-	struct daemon *daemon = user;
-	struct exception exception = { .granted_by = actor_of(caller) };
 	char why[EXCEPTIONS_ERROR_MAX] = "";
 	const struct tenant *tenant;
-	int r = read_grant(request, &exception, error);
+	int r;
 
-	if (r == 0)
-		r = commands_check_profile(daemon, exception.profile, error);
-	if (r < 0)
-		return r;
+	exception->granted_by = actor_of(caller);
 	core_expire(&daemon->core);
-	r = exceptions_grant(daemon->core.exceptions, &exception, why);
+	r = exceptions_grant(daemon->core.exceptions, exception, why);
 	if (r < 0) {
 		/* A store that turned out to be damaged has ended everything. */
 		core_settle(&daemon->core);
-		return refuse(error, r, "%s: %s", exception.tenant, why);
+		return refuse(error, r, "%s: %s", exception->tenant, why);
 	}
-	commands_publish_record(daemon, EVENT_EXCEPTION_GRANTED, &exception, caller->name);
+	commands_publish_record(daemon, EVENT_EXCEPTION_GRANTED, exception, caller->name);
 	core_settle(&daemon->core);
 	log_info("exceptions", "%llu: \"%s\" granted to \"%s\" by %s",
-		 (unsigned long long)exception.id, exception.profile, exception.tenant,
+		 (unsigned long long)exception->id, exception->profile, exception->tenant,
 		 caller->name);
-	tenant = model_find_tenant(&daemon->core.model, exception.tenant);
-	write_exception(w, "exception", &exception);
+	tenant = model_find_tenant(&daemon->core.model, exception->tenant);
+	commands_write_exception(w, "exception", exception);
 	json_bool(w, "tenant_known", tenant && tenant->child_count);
 	json_uint(w, "child_sas", tenant ? tenant->child_count : 0);
-	json_string(w, "message", grant_message(daemon, tenant, &exception));
+	json_string(w, "message", grant_message(daemon, tenant, exception));
 	return 0;
+}
+
+int commands_grant(void *user, const struct control_caller *caller, yajl_val request,
+		   struct json_writer *w, char error[CONTROL_ERROR_MAX])
+{
+	struct exception exception = { 0 };
+	int r = commands_read_grant(request, &exception, error);
+
+	if (r == 0)
+		r = commands_check_profile(user, exception.profile, error);
+	return r == 0 ? commands_grant_record(user, caller, &exception, w, error) : r;
 }
 
 /* Change */
@@ -434,7 +445,7 @@ int commands_change(void *user, const struct control_caller *caller, yajl_val re
 	log_info("exceptions", "%llu: \"%s\" of \"%s\" changed by %s, version %llu",
 		 (unsigned long long)exception.id, exception.profile, exception.tenant,
 		 caller->name, (unsigned long long)exception.version);
-	write_exception(w, "exception", &exception);
+	commands_write_exception(w, "exception", &exception);
 	json_string(w, "message", change_message(kernel));
 	return 0;
 }

@@ -19,11 +19,10 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "conntrack_netlink.h"
 #include "log.h"
 #include "prefixes.h"
 
-/* One part of a dump; the kernel never makes larger ones. */
-#define RECEIVE_BYTES 32768
 /* After a walk it rests for so many times as long, a second at the most. */
 #define REST_TIMES 19
 #define REST_MAX_US 1000000
@@ -185,37 +184,6 @@ static int on_entry(struct nl_msg *msg, void *user)
 	return NL_OK;
 }
 
-/* conntrack -L -m BIT/BIT: the kernel leaves the others out */
-static int walk(struct conntrack *ct, uint32_t bit)
-{
-	struct nl_msg *msg = nfnlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET,
-						  NLM_F_DUMP, AF_UNSPEC, 0);
-	int err = -NLE_NOMEM;
-
-	if (msg == NULL)
-		return err;
-	if (nla_put_u32(msg, CTA_MARK, htonl(bit)) == 0 &&
-	    nla_put_u32(msg, CTA_MARK_MASK, htonl(bit)) == 0)
-		err = nl_send_auto(ct->list, msg);
-	nlmsg_free(msg);
-	return err < 0 ? err : nl_recvmsgs_default(ct->list);
-}
-
-static struct nl_sock *open_socket(void)
-{
-	struct nl_sock *socket = nl_socket_alloc();
-
-	if (socket == NULL)
-		return NULL;
-	nl_socket_disable_msg_peek(socket);
-	if (nl_socket_set_msg_buf_size(socket, RECEIVE_BYTES) < 0 ||
-	    nl_connect(socket, NETLINK_NETFILTER) < 0) {
-		nl_socket_free(socket);
-		return NULL;
-	}
-	return socket;
-}
-
 static void close_sockets(struct conntrack *ct)
 {
 	nl_socket_free(ct->list);
@@ -227,8 +195,8 @@ static int open_sockets(struct conntrack *ct)
 {
 	if (ct->list != NULL)
 		return 0;
-	ct->list = open_socket();
-	ct->remove = open_socket();
+	ct->list = conntrack_socket();
+	ct->remove = conntrack_socket();
 	if (ct->list == NULL || ct->remove == NULL) {
 		close_sockets(ct);
 		return -NLE_NOMEM;
@@ -240,9 +208,8 @@ static int open_sockets(struct conntrack *ct)
 /*
  * One walk for each mark bit, because the kernel filters by equality and a mask; there are few.
  *
- * The sockets stay open: when a netfilter socket is closed, nf_tables waits for an RCU grace period
- * with its commit mutex held (nft_rcv_nl_event), and for 10 to 25 ms no withdrawal could be
- * committed. After a failure they are closed, so that nothing left unread meets the next walk.
+ * The sockets stay open (conntrack_socket()). After a failure they are closed, so that nothing left unread
+ * meets the next walk.
  */
 static void handle(struct conntrack *ct)
 {
@@ -253,7 +220,7 @@ static void handle(struct conntrack *ct)
 	for (uint32_t bit = 1; bit != 0 && err >= 0; bit <<= 1) {
 		if (!(ct->current_marks & bit))
 			continue;
-		err = walk(ct, bit);
+		err = conntrack_list(ct->list, bit, bit);
 		/* torn by a change of the table's size: what was not seen runs into its timeout */
 		if (err == -NLE_DUMP_INTR)
 			err = 0;

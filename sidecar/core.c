@@ -469,6 +469,53 @@ static bool was_stopped(struct core *core)
 	return now - before > core->settings->lease_ms * 1000;
 }
 
+/* The inner addresses of what is tried, as they are now. */
+static void list_ranges(struct try_target *target, const struct tenant *tenant,
+			const struct scope *scope)
+{
+	const struct child_sa *child;
+
+	if (scope && scope->kind == SCOPE_HOST)
+		target->ranges[target->range_count++] = scope->range;
+	if (!scope || scope->kind != SCOPE_USER)
+		return;
+	DL_FOREACH2(tenant->children, child, tenant_next)
+	for (unsigned i = 0; model_scope_concerns(scope, child) && i < child->range_count &&
+			     target->range_count < TRY_WATCH_RANGES_MAX;
+	     i++)
+		target->ranges[target->range_count++] = child->ranges[i];
+}
+
+struct targets {
+	const struct settings *settings;
+	unsigned count;
+	struct try_target list[TRY_WATCH_MAX];
+};
+
+static void add_target(void *user, uint64_t id, const struct tenant *tenant, int profile,
+		       const struct scope *scope)
+{
+	struct targets *targets = user;
+	const unsigned path = targets->settings->profiles[profile].path;
+	struct try_target *target;
+
+	if (targets->count == TRY_WATCH_MAX)
+		return;
+	target = &targets->list[targets->count++];
+	*target = (struct try_target){ .id = id, .mark = targets->settings->paths[path].mark };
+	list_ranges(target, tenant, scope);
+}
+
+void core_watch_tries(struct core *core)
+{
+	struct targets targets;
+
+	targets.settings = core->settings;
+	targets.count = 0;
+	exceptions_each_try(core->exceptions, add_target, &targets);
+	try_watch_set(core->tries, core->settings->mark_mask, targets.list, targets.count);
+}
+
 /* What the sets had no room for is decided again when they have. */
 static void retry_refused(struct core *core)
 {
@@ -494,6 +541,7 @@ void core_tick(struct core *core)
 		conntrack_forget_all(core->conntrack);
 	forget_departed(core);
 	retry_refused(core);
+	core_watch_tries(core);
 	core_settle(core);
 	retry_store(core);
 	report_store(core);
@@ -559,6 +607,9 @@ int core_open(struct core *core, const struct settings *settings, core_rest rest
 			 strerror(-r));
 		return r;
 	}
+	core->tries = try_watch_new();
+	if (!core->tries)
+		return -ENOMEM;
 	r = conntrack_start(path_marks(settings), &core->conntrack);
 	if (r < 0) {
 		snprintf(error, ROUTE_ERROR_MAX, "cannot start the conntrack cleaner: %s",
@@ -605,4 +656,5 @@ void core_close(struct core *core)
 	steering_close(core->steering);
 	elements_free(core->elements);
 	conntrack_stop(core->conntrack);
+	try_watch_free(core->tries);
 }

@@ -22,6 +22,7 @@
 #include "settings.h"
 #include "steering.h"
 #include "stream.h"
+#include "try_watch.h"
 #include "xfrm.h"
 
 /* Ranges whose flows are to be forgotten after the next flush; beyond it, all pinned flows are. */
@@ -49,6 +50,7 @@ struct core {
 	struct xfrm *xfrm;
 	struct steering *steering;
 	struct conntrack *conntrack;
+	struct try_watch *tries;
 	struct exceptions *exceptions;
 	struct stream *stream; /* the caller's, set before the first event */
 	core_rest rest;
@@ -95,6 +97,9 @@ int core_reload(struct core *core, const struct settings *settings, char error[R
 /* Call every core_tick_us(): renew the lease, look after the kernel, end what has expired. */
 void core_tick(struct core *core);
 uint64_t core_tick_us(const struct settings *settings);
+
+/* Watch which flows use what is tried, from now on; also after a try has begun. */
+void core_watch_tries(struct core *core);
 
 /* End what has expired, and follow the clock. Also before a grant: what is granted after the clock was
  * set is by the new time, and not to be moved with what was there before. */

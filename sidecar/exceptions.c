@@ -280,8 +280,8 @@ static void accept_risk(struct exception *exception)
 }
 
 /* age_us: how long the tenant has had it already. */
-static int check_lifetime(const struct exceptions *exceptions, const char *profile, int64_t age_us,
-			  int64_t left_us, char error[EXCEPTIONS_ERROR_MAX])
+static int check_lifetime(const struct exceptions *exceptions, const char *profile, bool is_try,
+			  int64_t age_us, int64_t left_us, char error[EXCEPTIONS_ERROR_MAX])
 {
 	const int index = settings_profile_index(exceptions->settings, profile);
 	int64_t max;
@@ -291,6 +291,11 @@ static int check_lifetime(const struct exceptions *exceptions, const char *profi
 			      "there is no profile \"%s\"; steerctl profiles lists them", profile);
 	if (left_us <= 0)
 		return refuse(error, -EINVAL, "expires: an exception needs an end to come");
+	if (is_try && age_us + left_us > SETTINGS_TRY_MAX_S * 1000000)
+		return refuse(
+			error, -EINVAL,
+			"expires: a try lasts at most %lld minutes; then grant what it showed",
+			(long long)SETTINGS_TRY_MAX_S / 60);
 	max = exceptions->settings->profiles[index].max_lifetime_s;
 	if (!max || age_us + left_us <= max * 1000000)
 		return 0;
@@ -344,17 +349,45 @@ static int check_room(const struct exceptions *exceptions, const char *name,
 	return 0;
 }
 
+/* The scope is canonical. */
+static int check_try(const struct exceptions *exceptions, const struct exception *exception,
+		     char error[EXCEPTIONS_ERROR_MAX])
+{
+	char scope[SCOPE_TEXT_MAX];
+	struct active *const *tries;
+	unsigned count;
+
+	if (strncmp(exception->scope, "host ", 5) != 0 &&
+	    strncmp(exception->scope, "user ", 5) != 0)
+		return refuse(error, -EINVAL, "scope: a try is of one host or one user");
+	tries = actives_tries(exceptions->actives, &count);
+	if (count == ACTIVES_TRIES_MAX)
+		return refuse(error, -ENOBUFS, "%u tries are under way, more are not taken", count);
+	for (unsigned i = 0; i < count; i++) {
+		scope_text(tries[i]->scope, scope);
+		if (strcmp(tries[i]->tenant->name, exception->tenant) == 0 &&
+		    strcmp(scope, exception->scope) == 0)
+			return refuse(error, -EEXIST,
+				      "exception %llu tries this host or user already, with "
+				      "profile \"%s\"",
+				      (unsigned long long)tries[i]->id, tries[i]->profile_name);
+	}
+	return 0;
+}
+
 static int check_grant(const struct exceptions *exceptions, struct exception *exception,
 		       char error[EXCEPTIONS_ERROR_MAX])
 {
-	int r = check_lifetime(exceptions, exception->profile, 0,
+	int r = check_lifetime(exceptions, exception->profile, record_is_try(exception), 0,
 			       exception->expires_at_us - exception->granted.wall_us, error);
 
 	if (r == 0)
 		r = check_store(exceptions, error);
 	if (r == 0)
 		r = read_scope(exception, error);
-	return r == 0 ? check_room(exceptions, exception->tenant, error) : r;
+	if (r == 0)
+		r = check_room(exceptions, exception->tenant, error);
+	return r == 0 && record_is_try(exception) ? check_try(exceptions, exception, error) : r;
 }
 
 static const struct active *find_twin(const struct exceptions *exceptions,
@@ -462,8 +495,9 @@ static int check_change(const struct exceptions *exceptions, const struct active
 	if (active->expires_at_us && change->expires_at_us > active->expires_at_us &&
 	    !(change->risk_accepted && change->accepted_by))
 		return refuse(error, -EINVAL, "%s", RISK_NEEDED_AGAIN);
-	return check_lifetime(exceptions, active->profile_name, active_age_us(active, &now),
-			      change->expires_at_us - now.wall_us, error);
+	return check_lifetime(exceptions, active->profile_name, active->is_try,
+			      active_age_us(active, &now), change->expires_at_us - now.wall_us,
+			      error);
 }
 
 static void set_text(char *field, const char *text)
@@ -707,6 +741,21 @@ const struct active *exceptions_first(const struct exceptions *exceptions)
 uint64_t exceptions_generation(const struct exceptions *exceptions)
 {
 	return exceptions->generation;
+}
+
+void exceptions_each_try(const struct exceptions *exceptions,
+			 void (*each)(void *user, uint64_t id, const struct tenant *tenant,
+				      int profile, const struct scope *scope),
+			 void *user)
+{
+	struct active *const *tries;
+	unsigned count;
+
+	tries = actives_tries(exceptions->actives, &count);
+	for (unsigned i = 0; i < count; i++)
+		if (tries[i]->profile >= 0)
+			each(user, tries[i]->id, tries[i]->tenant, tries[i]->profile,
+			     tries[i]->scope);
 }
 
 int exceptions_each(struct exceptions *exceptions, bool all,

@@ -46,7 +46,8 @@ int exceptions_load(struct exceptions *exceptions, const struct settings *settin
 /*
  * Grant: all texts and the end set; id, version, risk and times filled in, scope ("": all of the tenant)
  * and destinations made canonical here.
- * max_lifetime_s of the profile limits the end. On failure error is a sentence: -EINVAL, -EEXIST,
+ * max_lifetime_s of the profile limits the end, that of a try SETTINGS_TRY_MAX_S as well; it is of one host
+ * or user, and the only one of it. On failure error is a sentence: -EINVAL, -EEXIST,
  * -ENOBUFS (one too many), or of the store.
  */
 int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
@@ -144,6 +145,12 @@ const struct active *exceptions_find(const struct exceptions *exceptions,
 bool exceptions_active(const struct exceptions *exceptions, uint64_t id);
 /* The first of the active ones (hh.next), or NULL. */
 const struct active *exceptions_first(const struct exceptions *exceptions);
+
+/* Call back with each try; scope lasts for the call. */
+void exceptions_each_try(const struct exceptions *exceptions,
+			 void (*each)(void *user, uint64_t id, const struct tenant *tenant,
+				      int profile, const struct scope *scope),
+			 void *user);
 
 /* Call back with each exception from disk, with all the latest ended ones too. */
 int exceptions_each(struct exceptions *exceptions, bool all,

@@ -30,6 +30,7 @@ const struct record_field record_fields[] = {
 	NUMBER("version", RECORD_UINT, RECORD_CHANGED, RECORD_INNER, version),
 	TEXT("tenant", RECORD_FIXED, RECORD_TOLD, tenant),
 	TEXT("profile", RECORD_FIXED, RECORD_TOLD, profile),
+	TEXT("kind", RECORD_FIXED, RECORD_TOLD, kind),
 	TEXT("scope", RECORD_FIXED, RECORD_TOLD, scope),
 	TEXT("destinations", RECORD_FIXED, RECORD_TOLD, destinations),
 	TEXT("change_request", RECORD_CHANGED, RECORD_TOLD, change_request),
@@ -53,6 +54,11 @@ const struct record_field record_fields[] = {
 };
 /* clang-format on */
 const size_t record_field_count = sizeof(record_fields) / sizeof(record_fields[0]);
+
+bool record_is_try(const struct exception *exception)
+{
+	return strcmp(exception->kind, RECORD_KIND_TRY) == 0;
+}
 
 static bool is_there(const struct record_field *field, const void *at)
 {

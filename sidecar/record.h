@@ -7,6 +7,7 @@
 #ifndef TENANT_STEER_RECORD_H
 #define TENANT_STEER_RECORD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,11 @@
 /* A record as JSON, whatever it holds: a byte of a text may need six. */
 #define RECORD_JSON_MAX 32768
 
+/* What was it for: to stay until its end, or a test of one host or user (steerctl try). */
+#define RECORD_KIND_MAX 8
+#define RECORD_KIND_GRANT "grant"
+#define RECORD_KIND_TRY "try"
+
 /* The scope of a whole tenant. */
 #define RECORD_SCOPE_TENANT "tenant"
 
@@ -36,6 +42,7 @@ struct exception {
 	uint64_t version; /* 1 with the grant; each change and the end raise it by one */
 	char tenant[TENANT_NAME_MAX + 1];
 	char profile[SETTINGS_NAME_MAX + 1];
+	char kind[RECORD_KIND_MAX];                 /* "": it becomes a grant */
 	char scope[RECORD_TEXT_MAX];                /* canonical (scope.h) */
 	char destinations[RECORD_DESTINATIONS_MAX]; /* canonical; "": as the profile says */
 	char change_request[RECORD_TEXT_MAX];
@@ -51,6 +58,8 @@ struct exception {
 	struct actor ended_by;
 	char end_reason[RECORD_TEXT_MAX];
 };
+
+bool record_is_try(const struct exception *exception);
 
 enum record_kind {
 	RECORD_TEXT, /* char[size] */

@@ -18,6 +18,7 @@
 #include "steerctl_client.h"
 #include "steerctl_doctor.h"
 #include "steerctl_render.h"
+#include "steerctl_try.h"
 #include "steerctl_watch.h"
 #include "tenant_name.h"
 
@@ -41,7 +42,7 @@ struct option {
 	const char *name;
 	enum option_kind kind;
 	enum option_need need;
-	const char *member; /* of the request */
+	const char *member; /* of the request; NULL: not sent */
 	const char *value;  /* name of the value in the help */
 	const char *help;
 };
@@ -78,6 +79,7 @@ static int run_doctor(const struct line *line);
 static int run_audit(const struct line *line);
 static int run_export(const struct line *line);
 static int run_apply(const struct line *line);
+static int run_try(const struct line *line);
 
 static const struct command commands[] = {
 	{ .name = "status", .render = render_status,
@@ -109,6 +111,24 @@ static const struct command commands[] = {
 		    "when it ends by itself, such as 30d or 12h" },
 	  },
 	  .help = "Let a tenant's flows of a profile bypass the SSL enforcement" },
+	{ .name = "try", .subject = "TENANT", .subject_optional = true, .subject_member = "tenant",
+	  .run = run_try,
+	  .options = {
+		  { "--host", PART, OPTIONAL, "host", "ADDRESS", "this inner address, or" },
+		  { "--user", PART, OPTIONAL, "user", "IDENTITY", "the peer with this identity" },
+		  { "--profile", TEXT, OPTIONAL, "profile", "PROFILE", "which flows, \"any\"" },
+		  { "--for", DURATION, OPTIONAL, "expires_s", "DURATION",
+		    "when it ends by itself, 10m; at most 60m" },
+		  { "--change-request", TEXT, RISK, "change_request", "TEXT",
+		    "the record of the customer's wish" },
+		  { "--accepted-by", TEXT, RISK, "accepted_by", "WHO", "who accepted the risk" },
+		  { "--accept-risk", ACCEPT, RISK, "accept_risk", NULL, "the risk is accepted" },
+		  { "--reason", TEXT, RISK, "reason", "TEXT", "what it is for" },
+		  { "--wait", FLAG, OPTIONAL, NULL, NULL, "for its end, then say what used it" },
+		  { "--result", NUMBER, OPTIONAL, NULL, "ID",
+		    "instead of all that: what has used this one so far" },
+	  },
+	  .help = "Let one host or user pass for some minutes, and see which flows needed it" },
 	{ .name = "change", .subject = "ID", .subject_member = "id", .subject_number = true,
 	  .render = render_change,
 	  .options = {
@@ -223,7 +243,8 @@ static void print_command_help(const struct line *line)
 			 option->value ? option->value : "");
 		fprintf(line->out, "%s  %-28s %s\n", i ? "" : "\n", title, option->help);
 	}
-	if (command->render == render_grant || command->render == render_change)
+	if (command->render == render_grant || command->render == render_change ||
+	    command->run == run_try)
 		fprintf(line->out, "\nThe risk: %s.\n", RISK_TEXT);
 }
 
@@ -375,6 +396,17 @@ static int parse(struct line *line, int argc, char *const *argv)
 	return code;
 }
 
+/* Of an option of the command; NULL: it is not given. */
+static const char *value_of(const struct line *line, const char *name)
+{
+	const struct option *options = line->command->options;
+
+	for (size_t i = 0; i < OPTIONS_MAX && options[i].name; i++)
+		if (strcmp(options[i].name, name) == 0)
+			return line->values[i];
+	return NULL;
+}
+
 /* The rest is in order: may it be sent? The risk is told here, before anything is. */
 static int check_needs(const struct line *line)
 {
@@ -382,7 +414,11 @@ static int check_needs(const struct line *line)
 	bool missing = false, risk = false;
 	size_t i;
 
-	if (command->subject && !command->subject_optional && !line->subject)
+	if (command->run == run_try && value_of(line, "--result"))
+		return line->subject ? usage(line, "--result", ": expected no tenant")
+				     : STEERCTL_OK;
+	if (command->subject && (!command->subject_optional || command->run == run_try) &&
+	    !line->subject)
 		return usage(line, "missing: ", command->subject);
 	if (line->subject && command->subject_number && !is_number(line->subject))
 		return usage(line, command->subject, ": expected a number");
@@ -465,7 +501,7 @@ static size_t build_request(const struct line *line, char *buf, size_t size)
 	else if (line->subject)
 		json_string(&w, command->subject_member, line->subject);
 	for (i = 0; i < OPTIONS_MAX && command->options[i].name; i++) {
-		if (line->values[i])
+		if (line->values[i] && command->options[i].member)
 			write_option(&w, line, &command->options[i], line->values[i]);
 	}
 	json_object_end(&w);
@@ -564,6 +600,28 @@ static int run_apply(const struct line *line)
 	if (request.reason && !request.prune)
 		return usage(line, "--reason", ": only with --prune: entries have their own");
 	return apply_file(&request);
+}
+
+static int run_try(const struct line *line)
+{
+	char request[CONTROL_REQUEST_MAX - 1], error[CLIENT_ERROR_MAX] = "out of memory";
+	const char *result = value_of(line, "--result");
+	const struct try_options options = {
+		.socket_path = line->socket_path,
+		.request = result ? NULL : request,
+		.id = result ? strtoull(result, NULL, 10) : 0,
+		.wait = value_of(line, "--wait"),
+		.json = line->json,
+		.out = line->out,
+	};
+
+	if (!result && build_request(line, request, sizeof(request)) == 0)
+		return usage(line, "the arguments are too long", "");
+	if (try_run(&options, error) < 0) {
+		fail(line, error);
+		return STEERCTL_FAILED;
+	}
+	return STEERCTL_OK;
 }
 
 static int run_doctor(const struct line *line)

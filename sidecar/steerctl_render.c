@@ -194,6 +194,7 @@ int render_exceptions(FILE *out, yajl_val answer)
 		{ "SCOPE", "scope", 0, NULL },
 		{ "DESTINATIONS", "destinations", 0, NULL },
 		{ "REASON", "reason", 0, NULL },
+		{ "KIND", "kind", 0, NULL },
 	};
 
 	return print_table(out, text_member(answer, "exceptions"), columns, COUNT(columns));
@@ -310,6 +311,65 @@ int render_grant(FILE *out, yajl_val answer)
 		tenant, part, expires, text_number(answer, "child_sas"));
 	print_message(out, answer);
 	return 0;
+}
+
+static void print_offer(FILE *out, yajl_val try)
+{
+	yajl_val offer = text_member(try, "offer"), flows = text_member(try, "flows");
+	const size_t count = YAJL_IS_ARRAY(flows) ? YAJL_GET_ARRAY(flows)->len : 0;
+	char profile[TEXT_MAX], command[TEXT_MAX];
+
+	if (!count)
+		return;
+	if (!text_string(offer, "command")) {
+		fprintf(out, "No profile that can be granted covers any of these; see steerctl "
+			     "profiles.\n");
+		return;
+	}
+	text_of(text_member(offer, "profile"), profile);
+	/* Half a command is worse than none. */
+	if (strlen(text_string(offer, "command")) < TEXT_MAX)
+		text_of(text_member(offer, "command"), command);
+	else
+		strcpy(command, "(too long to be shown here: see --json)");
+	fprintf(out,
+		"Profile %s covers %lld of %zu. With --accept-risk, when the customer has accepted "
+		"its risk:\n  %s\n",
+		profile, text_number(offer, "destinations_covered"), count, command);
+}
+
+int render_try_result(FILE *out, yajl_val answer)
+{
+	static const struct column columns[] = {
+		{ "PROTOCOL", "protocol", 0, NULL },
+		{ "DESTINATION", "destination", 0, NULL },
+		{ "PORT", "port", SCOLS_FL_RIGHT, NULL },
+		{ "FLOWS", "flows", SCOLS_FL_RIGHT, NULL },
+		{ "ANSWERED", "answered", SCOLS_FL_RIGHT, NULL },
+		{ "PACKETS", "packets", SCOLS_FL_RIGHT, NULL },
+		{ "BYTES", "bytes", SCOLS_FL_RIGHT, NULL },
+	};
+	yajl_val try = text_member(answer, "try"), exception = text_member(try, "exception");
+	char id[TEXT_MAX], tenant[TEXT_MAX], profile[TEXT_MAX], expires[TEXT_MAX], state[TEXT_MAX];
+	char part[2 * TEXT_MAX + 16];
+	int r = 0;
+
+	text_of(text_member(exception, "id"), id);
+	text_of(text_member(exception, "tenant"), tenant);
+	text_of(text_member(exception, "profile"), profile);
+	text_of(text_member(exception, "state"), state);
+	format_part(exception, part);
+	format_expires(exception, expires);
+	fprintf(out, "try %s: %s for %s%s, %s, expires %s\n", id, profile, tenant, part, state,
+		expires);
+	print_message(out, answer);
+	if (YAJL_IS_ARRAY(text_member(try, "flows")) &&
+	    YAJL_GET_ARRAY(text_member(try, "flows"))->len)
+		r = print_table(out, text_member(try, "flows"), columns, COUNT(columns));
+	if (text_number(try, "flows_missed"))
+		fprintf(out, "Further ones: %lld\n", text_number(try, "flows_missed"));
+	print_offer(out, try);
+	return r;
 }
 
 int render_change(FILE *out, yajl_val answer)

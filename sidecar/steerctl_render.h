@@ -15,6 +15,7 @@ int render_exceptions(FILE *out, yajl_val answer);
 int render_profiles(FILE *out, yajl_val answer);
 int render_risk(FILE *out, yajl_val answer);
 int render_grant(FILE *out, yajl_val answer);
+int render_try_result(FILE *out, yajl_val answer);
 int render_change(FILE *out, yajl_val answer);
 int render_revoke(FILE *out, yajl_val answer);
 int render_history(FILE *out, yajl_val answer);

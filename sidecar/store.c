@@ -436,6 +436,8 @@ static int grant(struct store *store, struct exception *exception)
 
 	exception->id = 0;
 	exception->version = 1;
+	if (!*exception->kind)
+		strcpy(exception->kind, RECORD_KIND_GRANT);
 	exception->ended_by.uid = -1;
 	code = store_bind_record(statement, exception);
 	r = code == SQLITE_OK ? step_change(store, statement, "record the exception", exception)
@@ -452,8 +454,8 @@ int store_grant(struct store *store, struct exception *exception)
 	if (r < 0)
 		return r;
 	r = grant(store, &granted);
-	r = log_action(store, r, AUDIT_GRANT, granted.granted.wall_us, &granted.granted_by,
-		       &granted);
+	r = log_action(store, r, record_is_try(&granted) ? AUDIT_TRY : AUDIT_GRANT,
+		       granted.granted.wall_us, &granted.granted_by, &granted);
 	r = leave(store, r);
 	if (r == 0)
 		*exception = granted;

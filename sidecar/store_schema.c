@@ -44,6 +44,8 @@ static const char *const version_1 =
 
 static const char *const version_2 =
 	"ALTER TABLE exception ADD COLUMN version INTEGER NOT NULL DEFAULT 1;"
+	"ALTER TABLE exception ADD COLUMN kind TEXT NOT NULL DEFAULT 'grant'"
+	" CHECK (kind IN ('grant', 'try'));"
 	"ALTER TABLE exception ADD COLUMN scope TEXT NOT NULL DEFAULT 'tenant' CHECK (scope <> '');"
 	"ALTER TABLE exception ADD COLUMN destinations TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE exception ADD COLUMN reason TEXT NOT NULL DEFAULT '';"
@@ -65,7 +67,7 @@ static const char *const version_2 =
 	" OR NEW.expires_at_us <= NEW.granted_at_us OR NEW.version <> 1 OR NEW.ended_at_us <> 0"
 	" BEGIN SELECT RAISE(ABORT, 'an exception that lacks something is not kept'); END;"
 	"DROP TRIGGER exception_written_once;"
-	"CREATE TRIGGER exception_written_once BEFORE UPDATE OF id, tenant, profile, scope,"
+	"CREATE TRIGGER exception_written_once BEFORE UPDATE OF id, tenant, profile, kind, scope,"
 	" destinations, granted_by, granted_by_uid, granted_at_us, granted_boot,"
 	" granted_boottime_us ON exception"
 	" BEGIN SELECT RAISE(ABORT, 'whose an exception is, and its grant, are never changed'); "
@@ -75,7 +77,8 @@ static const char *const version_2 =
 	" BEGIN SELECT RAISE(ABORT, 'a change of an exception raises its version by one'); END;"
 
 	"CREATE TABLE audit_action (action TEXT PRIMARY KEY) WITHOUT ROWID;"
-	"INSERT INTO audit_action VALUES ('import'), ('grant'), ('change'), ('revoke'), ('expire');"
+	"INSERT INTO audit_action VALUES ('import'), ('grant'), ('try'), ('change'), ('revoke'),"
+	" ('expire');"
 	"CREATE TABLE audit ("
 	" seq INTEGER PRIMARY KEY,"
 	" time_us INTEGER NOT NULL,"

@@ -277,6 +277,13 @@ MUTANTS = [
      "\t\tdrop_all(exceptions);\n\t\tstore_close(", "\t\tstore_close("),
     ("a change starts the lifetime anew", "exceptions.c",
      "active_age_us(active, &now),", "0,"),
+    ("a try lasts as long as its profile allows", "exceptions.c",
+     "\tif (is_try && age_us + left_us > SETTINGS_TRY_MAX_S * 1000000)", "\tif (false)"),
+    ("all of a tenant is tried", "exceptions.c",
+     "\tif (strncmp(exception->scope, \"host \", 5) != 0 &&\n\t    strncmp(exception->scope, \"user \", 5) != 0)",
+     "\tif (false)"),
+    ("a host is tried twice at a time", "exceptions.c",
+     "\t\t    strcmp(scope, exception->scope) == 0)", "\t\t    false)"),
     ("nobody follows the clock", "exceptions.c", "\tfollow_clock(exceptions);\n", ""),
 
     # active: when each ends

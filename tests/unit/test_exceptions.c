@@ -18,6 +18,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
+#include "active.h"
 #include "clock.h"
 #include "exceptions.h"
 #include "risk.h"
@@ -727,6 +728,87 @@ static void test_many_of_one_tenant(void **state)
 	assert_true(grant_part("globex", "host 198.18.9.9", ""));
 }
 
+/* A try */
+
+static int try(const char *tenant, const char *profile, const char *scope, int64_t minutes)
+{
+	struct exception exception = wish(tenant, profile, minutes);
+
+	strcpy(exception.kind, RECORD_KIND_TRY);
+	strcpy(exception.scope, scope);
+	return exceptions_grant(exceptions, &exception, error);
+}
+
+static void count_try(void *user, uint64_t id, const struct tenant *tenant, int profile,
+		      const struct scope *scope)
+{
+	(void)id;
+	(void)tenant;
+	(void)profile;
+	assert_int_equal(scope->kind, SCOPE_HOST);
+	(*(unsigned *)user)++;
+}
+
+static unsigned tries(void)
+{
+	unsigned count = 0;
+
+	exceptions_each_try(exceptions, count_try, &count);
+	return count;
+}
+
+static void test_try(void **state)
+{
+	struct exceptions_change later = { .expires_at_us = START + 61 * MINUTE,
+					   .risk_accepted = true,
+					   .accepted_by = "ciso" };
+	struct exception last = { .id = 0 };
+
+	(void)state;
+	assert_int_equal(try("acme", "skype", "host 198.18.1.5", 61), -EINVAL);
+	expect_error("a try lasts at most 60 minutes");
+	assert_int_equal(try("acme", "skype", "", 10), -EINVAL);
+	expect_error("scope: a try is of one host or one user");
+	assert_int_equal(try("acme", "skype", "prefix 198.18.1.0/24", 10), -EINVAL);
+	expect_error("scope: a try is of one host or one user");
+	assert_int_equal(try("acme", "skype", "prefix 198.18.1.5/32", 60), 0);
+	/* whatever the profile is; another tenant's is another host */
+	assert_int_equal(try("acme", "short", "host 198.18.1.5", 10), -EEXIST);
+	expect_error("exception 1 tries this host or user already, with profile \"skype\"");
+	assert_int_equal(try("globex", "short", "host 198.18.1.5", 10), 0);
+	exceptions_each(exceptions, false, keep_last, &last);
+	assert_string_equal(last.kind, "try");
+	assert_int_equal(tries(), 2);
+	assert_int_equal(change(1, &later, &last), -EINVAL);
+	expect_error("a try lasts at most 60 minutes");
+	load_again();
+	assert_int_equal(tries(), 2);
+	/* what is granted is no try */
+	assert_true(grant_part("acme", "host 198.18.1.6", ""));
+	assert_int_equal(tries(), 2);
+	tick(10, 10);
+	assert_int_equal(tries(), 1);
+	tick(60, 60);
+	assert_int_equal(tries(), 0);
+	assert_int_equal(try("acme", "short", "host 198.18.1.5", 10), 0);
+}
+
+static void test_many_tries(void **state)
+{
+	char scope[64];
+
+	(void)state;
+	for (unsigned i = 0; i < ACTIVES_TRIES_MAX; i++) {
+		snprintf(scope, sizeof(scope), "host 198.18.0.%u", i);
+		assert_int_equal(try("acme", "skype", scope, 10), 0);
+	}
+	assert_int_equal(try("acme", "skype", "host 198.18.1.1", 10), -ENOBUFS);
+	expect_error("64 tries are under way");
+	assert_int_equal(revoke_id(7, NULL), 1);
+	assert_int_equal(try("acme", "skype", "host 198.18.1.1", 10), 0);
+	assert_int_equal(tries(), ACTIVES_TRIES_MAX);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -750,6 +832,8 @@ int main(void)
 		TEST(test_parts),
 		TEST(test_unreadable_scope),
 		TEST(test_many_of_one_tenant),
+		TEST(test_try),
+		TEST(test_many_tries),
 	};
 
 	return cmocka_run_group_tests_name("exceptions", tests, NULL, NULL);

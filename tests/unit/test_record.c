@@ -45,6 +45,7 @@ static void test_json(void **state)
 		.version = 2,
 		.tenant = "acme",
 		.profile = "skype",
+		.kind = "grant",
 		.scope = "tenant",
 		.change_request = "CR \"1\"",
 		.accepted_by = "A. Officer",
@@ -64,7 +65,8 @@ static void test_json(void **state)
 	assert_int_equal(len, strlen(buf));
 	assert_string_equal(
 		buf,
-		"{\"id\":7,\"version\":2,\"tenant\":\"acme\",\"profile\":\"skype\",\"scope\":"
+		"{\"id\":7,\"version\":2,\"tenant\":\"acme\",\"profile\":\"skype\",\"kind\":"
+		"\"grant\",\"scope\":"
 		"\"tenant\","
 		"\"destinations\":null,\"change_request\":\"CR "
 		"\\\"1\\\"\",\"accepted_by\":\"A. Officer\","

@@ -110,7 +110,8 @@ HANDLER(do_exceptions)
 			     "\"granted_at\":\"2026-01-31T12:00:00.000001Z\",\"expires_at\":null,"
 			     "\"ended_at\":\"2026-02-01T00:00:00.5Z\",\"ended_by\":\"op2\","
 			     "\"end_reason\":\"done\",\"version\":2,\"scope\":\"host 198.18.1.5\","
-			     "\"destinations\":\"192.0.2.1,203.0.113.0/24\",\"reason\":\"calls\"}]"
+			     "\"destinations\":\"192.0.2.1,203.0.113.0/24\",\"reason\":\"calls\","
+			     "\"kind\":\"grant\"}]"
 			   : "[]");
 	return 0;
 }
@@ -165,6 +166,31 @@ HANDLER(do_grant)
 	json_bool(w, "tenant_known", true);
 	json_uint(w, "child_sas", 2);
 	json_string(w, "message", message);
+	return 0;
+}
+
+static int try_asked;
+
+/* Active when it is asked for the first time. */
+HANDLER(do_try_result)
+{
+	UNUSED();
+	if (control_int(request, "id", 0) != 7) {
+		strcpy(error, "id: there is no try 8; steerctl exceptions --all lists them");
+		return -EINVAL;
+	}
+	raw_member(w, "try",
+		   try_asked++ ? "{\"exception\":{\"id\":7,\"tenant\":\"acme\",\"profile\":\"any\","
+				 "\"scope\":\"host 198.18.1.5\",\"destinations\":null,"
+				 "\"state\":\"expired\",\"expires_at\":\"2026-01-31T12:00:00.5Z\"},"
+				 "\"walks\":3,\"flows\":[{\"protocol\":\"tcp\","
+				 "\"destination\":\"203.0.113.10\",\"port\":443,\"flows\":2,"
+				 "\"answered\":1,\"packets\":9,\"bytes\":null}],\"flows_missed\":4,"
+				 "\"offer\":{\"profile\":\"skype\",\"destinations_covered\":1,"
+				 "\"command\":\"steerctl grant acme --profile skype\"}}"
+			       : "{\"exception\":{\"id\":7,\"state\":\"active\"},\"flows\":[],"
+				 "\"offer\":{\"profile\":null,\"command\":null}}");
+	json_string(w, "message", "These flows used it.");
 	return 0;
 }
 
@@ -303,11 +329,23 @@ HANDLER(do_restart)
 }
 
 static const struct control_command handlers[] = {
-	{ "status", do_status },     { "tenants", do_tenants }, { "exceptions", do_exceptions },
-	{ "profiles", do_profiles }, { "grant", do_grant },     { "change", do_change },
-	{ "revoke", do_revoke },     { "risk", do_risk },       { "explain", do_explain },
-	{ "resync", do_resync },     { "stream", do_stream },   { "events", do_events },
-	{ "emit", do_emit },         { "restart", do_restart }, { NULL, NULL },
+	{ "status", do_status },
+	{ "tenants", do_tenants },
+	{ "exceptions", do_exceptions },
+	{ "profiles", do_profiles },
+	{ "grant", do_grant },
+	{ "change", do_change },
+	{ "try", do_grant },
+	{ "try-result", do_try_result },
+	{ "revoke", do_revoke },
+	{ "risk", do_risk },
+	{ "explain", do_explain },
+	{ "resync", do_resync },
+	{ "stream", do_stream },
+	{ "events", do_events },
+	{ "emit", do_emit },
+	{ "restart", do_restart },
+	{ NULL, NULL },
 };
 
 static int on_heartbeat(sd_event_source *source, uint64_t usec, void *user)
@@ -429,8 +467,8 @@ static void test_text(void **state)
 		   "acme                   2 bypass   skype,ssh 192.0.2.10[4500] 198.18.1.0/24 id     gw@acme.example any\n"
 		   "(unidentified)         1 enforce  -         192.0.2.11[500]  198.18.2.0/24 none   evil?[2Jname    -\n");
 	expect_out("exceptions|--all",
-		   "ID TENANT PROFILE STATE   GRANTED              EXPIRES CHANGE-REQUEST ACCEPTED-BY GRANTED-BY ENDED                ENDED-BY END-REASON VERSION SCOPE           DESTINATIONS             REASON\n"
-		   " 1 acme   skype   revoked 2026-01-31T12:00:00Z never   CR-1           A. Officer  op         2026-02-01T00:00:00Z op2      done             2 host 198.18.1.5 192.0.2.1,203.0.113.0/24 calls\n");
+		   "ID TENANT PROFILE STATE   GRANTED              EXPIRES CHANGE-REQUEST ACCEPTED-BY GRANTED-BY ENDED                ENDED-BY END-REASON VERSION SCOPE           DESTINATIONS             REASON KIND\n"
+		   " 1 acme   skype   revoked 2026-01-31T12:00:00Z never   CR-1           A. Officer  op         2026-02-01T00:00:00Z op2      done             2 host 198.18.1.5 192.0.2.1,203.0.113.0/24 calls  grant\n");
 	expect_out("profiles",
 		   "PROFILE STRENGTH     RISK   PATH   SERVICES         DESTINATIONS                        EXPLICIT-PROXY  FOR   MAX-LIFETIME\n"
 		   "skype   any-443      high   bypass tcp/443,udp/3478 any                                 203.0.113.80:80 grant 90d\n"
@@ -483,6 +521,36 @@ static void test_grant(void **state)
 	assert_string_equal(printed.out, "");
 }
 
+#define TRY                                                                                        \
+	"try|acme|--host|198.18.1.5|--profile|any|--for|10m|--change-request|CR "                  \
+	"1|--accepted-by|x|"                                                                       \
+	"--accept-risk|--reason|y"
+#define TRY_BEGUN                                                                                  \
+	"exception 7: any granted to acme (host 198.18.1.5), expires never, child SAs 2\n"         \
+	"cr=CR 1 by=x for=y risk=1/1/1 expires=600\n"
+#define TRY_RESULT                                                                                 \
+	"try 7: any for acme (host 198.18.1.5), expired, expires 2026-01-31T12:00:00Z\n"           \
+	"These flows used it.\n"                                                                   \
+	"PROTOCOL DESTINATION  PORT FLOWS ANSWERED PACKETS BYTES\n"                                \
+	"tcp      203.0.113.10  443     2        1       9     -\n"                                \
+	"Further ones: 4\n"                                                                        \
+	"Profile skype covers 1 of 1. With --accept-risk, when the customer has accepted its "     \
+	"risk:\n"                                                                                  \
+	"  steerctl grant acme --profile skype\n"
+
+static void test_try(void **state)
+{
+	(void)state;
+	expect_out(TRY, TRY_BEGUN);
+	expect_out(TRY "|--wait", TRY_BEGUN TRY_RESULT);
+	expect_out("try|--result|7", TRY_RESULT);
+	assert_int_equal(run("try|--result|8"), STEERCTL_FAILED);
+	assert_non_null(strstr(printed.err, "there is no try 8"));
+	/* nothing is sent without the risk accepted */
+	assert_int_equal(run("try|acme|--host|198.18.1.5"), STEERCTL_USAGE);
+	assert_non_null(strstr(printed.err, "missing: --accept-risk"));
+}
+
 static void test_json(void **state)
 {
 	(void)state;
@@ -516,6 +584,10 @@ static void test_usage(void **state)
 		{ "grant|a|--expires|500ms", "--expires: expected a duration" },
 		{ "grant|a|--host|x|--host|y", "given twice: --host" },
 		{ "grant|a|--destination=", "--destination: expected a text" },
+		{ "try|--host|x", "missing: TENANT" },
+		{ "try|a|--prefix|198.18.1.0/24", "unknown option --prefix" },
+		{ "try|a|--result|7", "--result: expected no tenant" },
+		{ "try|--result|x", "--result: expected a number" },
 		{ "grant|a|--host|x|--user|y", "at most one of --host, --prefix and --user: y" },
 		{ "revoke|a|--reason|x|--id|y", "--id: expected a number" },
 	};
@@ -570,7 +642,7 @@ static void test_help(void **state)
 {
 	static const char *const commands[] = { "status", "tenants", "exceptions", "profiles",
 						"grant",  "revoke",  "explain",    "watch",
-						"resync", "change",  "risk" };
+						"resync", "change",  "risk",       "try" };
 	char line[64];
 	size_t i;
 
@@ -827,6 +899,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_text),
 		TEST(test_grant),
+		TEST(test_try),
 		TEST(test_json),
 		TEST(test_usage),
 		TEST(test_risk),

@@ -339,14 +339,15 @@ static int add_revocation(struct apply *apply, const struct active *active,
 	struct exception record = { .id = active->id };
 	struct entry *entry;
 
-	if (active->is_try)
-		return 0; /* it ends by itself, soon */
+	/* A try ends by itself soon, and what is no scope cannot be said in a file. */
+	if (active->is_try || active->unreadable)
+		return 0;
 	strcpy(record.tenant, active->tenant->name);
 	strcpy(record.profile, active->profile_name);
 	scope_text(active->scope, record.scope);
 	scope_destinations_text(active->scope, record.destinations);
 	entry = pack(&record);
-	if (entry && !active->unreadable && find_key(apply, entry->texts, entry->key_len)) {
+	if (entry && find_key(apply, entry->texts, entry->key_len)) {
 		free(entry);
 		return 0;
 	}

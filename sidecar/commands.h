@@ -6,10 +6,10 @@
 
 #include "control.h"
 #include "event.h"
+#include "record.h"
 #include "store.h"
 
 struct daemon;
-#include "record.h"
 
 /* Ends with a NULL name. */
 extern const struct control_command commands[];

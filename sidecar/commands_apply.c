@@ -44,10 +44,11 @@ struct exporting {
 static void export_one(const struct exception *exception, void *user)
 {
 	struct exporting *exporting = user;
+	const struct active *active = exceptions_active(exporting->exceptions, exception->id);
 
 	exporting->last = exception->id;
 	exporting->count++;
-	if (record_is_try(exception) || !exceptions_active(exporting->exceptions, exception->id))
+	if (!active || active->is_try || active->unreadable)
 		return;
 	json_object_begin(exporting->w, NULL);
 	wish_write(exporting->w, exception);
@@ -224,7 +225,7 @@ static void write_step(struct json_writer *w, size_t index, const struct apply_s
 static int refuse_entry(const struct apply *apply, size_t index, const struct apply_step *step,
 			int r, const char *why, char error[CONTROL_ERROR_MAX])
 {
-	if (index >= apply_count(apply).entries || (r != -EINVAL && r != -ENOBUFS))
+	if (index >= apply_count(apply).entries || (r != -EINVAL && r != -EEXIST && r != -ENOBUFS))
 		return refuse(error, r, "%s", why);
 	return refuse(error, r, "entry %zu: %s: %s", index + 1,
 		      *step->after.tenant ? step->after.tenant : step->before.tenant, why);

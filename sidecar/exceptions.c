@@ -728,7 +728,7 @@ const struct active *exceptions_find(const struct exceptions *exceptions,
 	return find_twin(exceptions, key);
 }
 
-bool exceptions_active(const struct exceptions *exceptions, uint64_t id)
+const struct active *exceptions_active(const struct exceptions *exceptions, uint64_t id)
 {
 	return actives_find(exceptions->actives, id);
 }

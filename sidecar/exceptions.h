@@ -142,7 +142,8 @@ bool exceptions_take(struct exceptions *exceptions, const struct exception *reco
 /* The active one with this tenant, profile, scope and destinations, or NULL. */
 const struct active *exceptions_find(const struct exceptions *exceptions,
 				     const struct exception *key);
-bool exceptions_active(const struct exceptions *exceptions, uint64_t id);
+/* The active one with this id, or NULL. */
+const struct active *exceptions_active(const struct exceptions *exceptions, uint64_t id);
 /* The first of the active ones (hh.next), or NULL. */
 const struct active *exceptions_first(const struct exceptions *exceptions);
 

@@ -569,6 +569,28 @@ static void test_disk_refuses(void **state)
 	assert_int_equal(until("acme"), START + 100 * MINUTE);
 }
 
+/* A try goes on whatever is applied, and is no part of what is compared. */
+static void test_tries(void **state)
+{
+	struct exception entry = wish("acme", "skype", 30);
+
+	(void)state;
+	strcpy(entry.scope, "host 198.18.1.5");
+	strcpy(entry.kind, RECORD_KIND_TRY);
+	entry.granted_by = actor;
+	assert_int_equal(exceptions_grant(exceptions, &entry, error), 0);
+	grant("globex", "skype", 30);
+	begin(true);
+	assert_int_equal(compare(), 0);
+	assert_int_equal(commit(), 0);
+	assert_int_equal(done[APPLY_REVOKE], 1);
+	assert_non_null(exceptions_active(exceptions, entry.id));
+	begin(false);
+	add(&entry);
+	assert_int_equal(compare(), -EEXIST);
+	assert_non_null(strstr(error, "tries the same now"));
+}
+
 static void test_too_many(void **state)
 {
 	struct exception entry = wish("acme", "skype", 100);
@@ -598,6 +620,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_somebody_else, NULL, teardown),
 		cmocka_unit_test_setup_teardown(test_target_ended, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disk_refuses, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tries, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
 	};
 

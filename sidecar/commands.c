@@ -37,6 +37,7 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 	const struct steering_counters steering = steering_counters(daemon->core.steering);
 	const struct conntrack_counters conntrack = conntrack_counters(daemon->core.conntrack);
 	const struct control_counters control = control_counters(daemon->control);
+	const struct usage_counters usage = usage_counters(daemon->usage);
 	struct nft_counters packets = { 0 };
 	struct sa_check_counters sas = { 0 };
 	struct xfrm_counters xfrm = { 0 };
@@ -72,6 +73,12 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 		{ "conntrack_removed", conntrack.removed },
 		{ "conntrack_failed", conntrack.failed },
 		{ "conntrack_collapsed", conntrack.collapsed },
+		{ "accounting_flows", usage.flows },
+		{ "accounting_unattributed", usage.unattributed },
+		{ "accounting_lost", usage.losses.lost },
+		{ "accounting_untracked", usage.losses.untracked },
+		{ "accounting_dropped", usage.losses.dropped },
+		{ "accounting_unreadable", usage.unreadable },
 		{ "control_requests", control.requests },
 		{ "control_refused_clients", control.refused_clients },
 		{ "control_refused_requests", control.refused_requests },
@@ -101,6 +108,16 @@ static void write_totals(struct daemon *daemon, struct json_writer *w)
 	json_uint(w, "exceptions", exceptions_count(daemon->core.exceptions));
 }
 
+static void write_accounting(struct daemon *daemon, struct json_writer *w)
+{
+	const char *problem = usage_problem(daemon->usage);
+
+	json_object_begin(w, "accounting");
+	json_bool(w, "ok", !problem);
+	json_string(w, "error", problem);
+	json_object_end(w);
+}
+
 static int do_status(void *user, const struct control_caller *caller, yajl_val request,
 		     struct json_writer *w, char error[CONTROL_ERROR_MAX])
 {
@@ -124,6 +141,7 @@ static int do_status(void *user, const struct control_caller *caller, yajl_val r
 	json_bool(w, "ok", !store);
 	json_string(w, "error", store);
 	json_object_end(w);
+	write_accounting(daemon, w);
 	write_counters(daemon, w);
 	json_object_end(w);
 	return 0;
@@ -308,6 +326,7 @@ const struct control_command commands[] = {
 	{ "audit-records", commands_audit_records },
 	{ "explain", commands_explain },
 	{ "doctor", commands_doctor },
+	{ "report", commands_report },
 	{ "events", do_events },
 	{ "stream", do_stream },
 	{ "resync", do_resync },

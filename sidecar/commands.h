@@ -37,6 +37,7 @@ COMMANDS_HANDLER(commands_audit_records);
 COMMANDS_HANDLER(commands_explain); /* explain.c */
 COMMANDS_HANDLER(commands_doctor);
 COMMANDS_HANDLER(commands_profiles);
+COMMANDS_HANDLER(commands_report); /* commands_report.c */
 
 /* With "at": from the audit log (explain_at.c). */
 int explain_at(struct daemon *daemon, yajl_val request, struct json_writer *w,

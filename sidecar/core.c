@@ -124,6 +124,13 @@ static void on_steered(void *user, const struct child_sa *child, bool steered)
 		conntrack_keep(core->conntrack, &child->ranges[i], steered);
 }
 
+static void on_placed(void *user, const struct child_sa *child, bool placed)
+{
+	struct core *core = user;
+
+	owners_place(core->owners, child, placed);
+}
+
 static void forget_tenant(struct core *core, const struct tenant *tenant)
 {
 	const struct child_sa *child;
@@ -584,7 +591,7 @@ int core_open(struct core *core, const struct settings *settings, core_rest rest
 	      char error[ROUTE_ERROR_MAX])
 {
 	static const struct model_callbacks callbacks = { on_changed, on_leaving, on_reassigned,
-							  on_steered };
+							  on_steered, on_placed };
 	int r;
 
 	core->settings = settings;
@@ -594,9 +601,10 @@ int core_open(struct core *core, const struct settings *settings, core_rest rest
 	core->ticked_us = clock_monotonic_us();
 	strcpy(error, "no memory");
 	model_init(&core->model, settings->max_child_sas, &callbacks, core);
+	core->owners = owners_new();
 	core->elements = elements_new(settings->max_child_sas);
 	core->exceptions = exceptions_new(&core->model);
-	if (!core->elements || !core->exceptions)
+	if (!core->owners || !core->elements || !core->exceptions)
 		return -ENOMEM;
 	r = steering_open(settings, core->elements, on_repaired, core, &core->steering, error);
 	if (r < 0)
@@ -653,6 +661,7 @@ void core_close(struct core *core)
 	exceptions_free(core->exceptions);
 	close_check(core);
 	model_done(&core->model);
+	owners_free(core->owners);
 	steering_close(core->steering);
 	elements_free(core->elements);
 	conntrack_stop(core->conntrack);

@@ -19,6 +19,7 @@
 #include "exceptions.h"
 #include "follow_state.h"
 #include "model.h"
+#include "owners.h"
 #include "settings.h"
 #include "steering.h"
 #include "stream.h"
@@ -45,6 +46,7 @@ enum core_snapshot { SNAPSHOT_NONE, SNAPSHOT_READING, SNAPSHOT_READ, SNAPSHOT_SW
 struct core {
 	const struct settings *settings; /* the caller's */
 	struct model model;
+	struct owners *owners; /* of the child SAs' addresses, for the record */
 	struct elements *elements;
 	struct sa_check *check; /* NULL, as is xfrm: the kernel's SAs are not looked at */
 	struct xfrm *xfrm;

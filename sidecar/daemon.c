@@ -10,6 +10,7 @@
 #include <systemd/sd-daemon.h>
 #include <zmq.h>
 
+#include "attribution.h"
 #include "commands.h"
 #include "log.h"
 #include "priv.h"
@@ -20,6 +21,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 
 	(void)usec;
 	core_tick(&daemon->core);
+	usage_tick(daemon->usage);
 	sd_event_source_set_time_relative(source, core_tick_us(daemon->settings));
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
@@ -43,6 +45,17 @@ static int on_xfrm(sd_event_source *source, int fd, uint32_t revents, void *user
 	(void)revents;
 	xfrm_dispatch(daemon->core.xfrm);
 	core_settle(&daemon->core);
+	return 0;
+}
+
+static int on_flows(sd_event_source *source, int fd, uint32_t revents, void *user)
+{
+	struct daemon *daemon = user;
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	usage_dispatch(daemon->usage);
 	return 0;
 }
 
@@ -94,6 +107,12 @@ static int reload(struct daemon *daemon, struct settings *settings)
 	return 0;
 }
 
+/* Without pinning no flow has a mark. */
+static uint32_t mask_of_flows(const struct settings *settings)
+{
+	return settings->pinning ? settings->mark_mask : 0;
+}
+
 static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *user)
 {
 	struct daemon *daemon = user;
@@ -109,6 +128,7 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
 		keep_fixed(settings, old);
 		if (reload(daemon, settings) == 0) {
 			daemon->settings = settings;
+			usage_set_mask(daemon->usage, mask_of_flows(settings));
 			settings_free(old);
 			log_info("settings", "%s is loaded anew", daemon->settings_file);
 		} else {
@@ -181,6 +201,26 @@ static int open_ends(struct daemon *daemon)
 	return r < 0 ? fail("cannot follow charon's plugin", r) : 0;
 }
 
+/* For the record only: when nothing else waits. */
+static int open_usage(struct daemon *daemon)
+{
+	char file[SETTINGS_STRING_MAX + sizeof(USAGE_STORE_SUFFIX)];
+	int r;
+
+	snprintf(file, sizeof(file), "%s" USAGE_STORE_SUFFIX, daemon->settings->sqlite);
+	r = usage_open(file, mask_of_flows(daemon->settings), attribution_find, &daemon->core,
+		       &daemon->usage);
+	if (r < 0)
+		return fail("cannot start the accounting", r);
+	if (usage_fd(daemon->usage) < 0)
+		return 0;
+	r = sd_event_add_io(daemon->loop, &daemon->flows, usage_fd(daemon->usage), EPOLLIN,
+			    on_flows, daemon);
+	if (r >= 0)
+		r = sd_event_source_set_priority(daemon->flows, SD_EVENT_PRIORITY_IDLE);
+	return r < 0 ? fail("cannot watch the kernel's flows", r) : 0;
+}
+
 static int open_all(struct daemon *daemon)
 {
 	char error[ROUTE_ERROR_MAX];
@@ -199,7 +239,10 @@ static int open_all(struct daemon *daemon)
 	if (daemon->core.xfrm)
 		r = sd_event_add_io(daemon->loop, &daemon->xfrm, xfrm_fd(daemon->core.xfrm),
 				    EPOLLIN, on_xfrm, daemon);
-	return r < 0 ? fail("cannot watch the kernel's SAs", r) : open_ends(daemon);
+	if (r < 0)
+		return fail("cannot watch the kernel's SAs", r);
+	r = open_usage(daemon);
+	return r < 0 ? r : open_ends(daemon);
 }
 
 static void close_all(struct daemon *daemon)
@@ -207,6 +250,8 @@ static void close_all(struct daemon *daemon)
 	follow_close(daemon->follow);
 	control_close(daemon->control);
 	sd_event_source_unref(daemon->xfrm);
+	sd_event_source_unref(daemon->flows);
+	usage_close(daemon->usage);
 	core_close(&daemon->core);
 	stream_close(daemon->core.stream);
 	if (daemon->zmq)

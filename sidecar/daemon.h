@@ -11,6 +11,7 @@
 #include "control.h"
 #include "core.h"
 #include "follow.h"
+#include "usage.h"
 
 struct daemon {
 	const char *settings_file;
@@ -21,7 +22,8 @@ struct daemon {
 	struct follow *follow;
 	struct control *control;
 	struct apply *apply; /* NULL: nobody applies a list; of the connection that it names */
-	sd_event_source *tick, *rest, *xfrm;
+	struct usage *usage;
+	sd_event_source *tick, *rest, *xfrm, *flows;
 };
 
 /* The whole life of the process after its options are read. Returns the exit status. */

@@ -48,6 +48,10 @@ static const struct doctor_check checks[] = {
 	  "nftables can ask whether an address is the gateway's own",
 	  "what is for the gateway itself is never bypassed; the rules ask with the nftables "
 	  "expression \"fib\", and without it the table cannot be made" },
+	{ "accounting", false, doctor_check_accounting,
+	  "conntrack tells of flows and counts their bytes",
+	  "steerctl report says which exceptions were used, by how many flows and bytes, and steerctl "
+	  "plan what one would let through; steering needs none of it" },
 	{ "flowtable", false, doctor_check_flowtables,
 	  "no flowtable takes tenants' flows off the rules",
 	  "packets of an offloaded flow pass no rules: they would go on bypassing after a "

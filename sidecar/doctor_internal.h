@@ -65,6 +65,7 @@ void doctor_check_routes(struct doctor *doctor);
 void doctor_check_nft_xfrm(struct doctor *doctor);
 void doctor_check_nft_conntrack(struct doctor *doctor);
 void doctor_check_nft_fib(struct doctor *doctor);
+void doctor_check_accounting(struct doctor *doctor);
 void doctor_check_flowtables(struct doctor *doctor);
 void doctor_check_marks(struct doctor *doctor);
 void doctor_check_zones(struct doctor *doctor);

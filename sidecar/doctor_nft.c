@@ -41,6 +41,21 @@ void doctor_check_nft_conntrack(struct doctor *doctor)
 		try_rule(doctor, DOCTOR_ERROR, "ct mark 1 ct direction original", "nft_ct");
 }
 
+/* No such sysctl: the module is not loaded yet, which a rule of steerd's will do. */
+void doctor_check_accounting(struct doctor *doctor)
+{
+	if (!doctor->question->settings->pinning)
+		return;
+	if (doctor_sysctl("net/netfilter/nf_conntrack_events") == 0)
+		doctor_report(doctor, DOCTOR_INFO, "sysctl -w net.netfilter.nf_conntrack_events=1",
+			      "conntrack does not tell of flows (net.netfilter.nf_conntrack_events "
+			      "is 0): a report shows no use");
+	if (doctor_sysctl("net/netfilter/nf_conntrack_acct") == 0)
+		doctor_report(doctor, DOCTOR_INFO, "sysctl -w net.netfilter.nf_conntrack_acct=1",
+			      "conntrack does not count bytes (net.netfilter.nf_conntrack_acct is "
+			      "0): a report shows flows only");
+}
+
 void doctor_check_nft_fib(struct doctor *doctor)
 {
 	try_rule(doctor, DOCTOR_ERROR, "fib daddr type local", "nft_fib_inet");

@@ -774,6 +774,11 @@ struct store *exceptions_store(const struct exceptions *exceptions)
 	return exceptions->store;
 }
 
+const struct active *exceptions_of(const struct exceptions *exceptions, const char *tenant)
+{
+	return actives_of(exceptions->actives, tenant);
+}
+
 unsigned exceptions_count(const struct exceptions *exceptions)
 {
 	return (unsigned)actives_count(exceptions->actives);

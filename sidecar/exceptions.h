@@ -160,6 +160,9 @@ int exceptions_each(struct exceptions *exceptions, bool all,
 /* For reading the audit log; NULL: there is none, as exceptions_store_error() says. */
 struct store *exceptions_store(const struct exceptions *exceptions);
 
+/* The first of a tenant's that are in force (active.h, tenant_next), by name; NULL: it has none. */
+const struct active *exceptions_of(const struct exceptions *exceptions, const char *tenant);
+
 unsigned exceptions_count(const struct exceptions *exceptions);
 /* NULL when the store is in order. */
 const char *exceptions_store_error(const struct exceptions *exceptions);

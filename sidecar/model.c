@@ -128,11 +128,18 @@ static void unlink_tenant(struct model *model, struct child_sa *child)
 	model_touch(model, tenant);
 }
 
+static void tell_placed(struct model *model, const struct child_sa *child, bool placed)
+{
+	if (model->call.placed)
+		model->call.placed(model->user, child, placed);
+}
+
 static void remove_child(struct model *model, struct child_sa *child)
 {
 	uint32_t spi = child->spi_in;
 
 	model->call.leaving(model->user, child);
+	tell_placed(model, child, false);
 	if (model->sweep == child)
 		model->sweep = child->hh.next;
 	HASH_DELETE(hh, model->children, child);
@@ -297,6 +304,7 @@ static int set_ranges(struct model *model, struct child_sa *child, const struct 
 		return -ENOMEM;
 	if (child->steered)
 		tell_steered(model, child, false);
+	tell_placed(model, child, false);
 	free(child->ranges);
 	child->ranges = ranges;
 	child->range_count = 0;
@@ -307,6 +315,7 @@ static int set_ranges(struct model *model, struct child_sa *child, const struct 
 		else
 			child->ranges_unknown = true;
 	}
+	tell_placed(model, child, true);
 	if (child->steered)
 		tell_steered(model, child, true);
 	return 0;
@@ -337,8 +346,10 @@ static void reassign(struct model *model, struct child_sa *child, struct tenant 
 {
 	if (model->call.reassigned)
 		model->call.reassigned(model->user, child);
+	tell_placed(model, child, false);
 	unlink_tenant(model, child);
 	link_tenant(tenant, child);
+	tell_placed(model, child, true);
 }
 
 /* Another SPI is another SA, which need not be in the kernel yet, nor come from where the last did. */

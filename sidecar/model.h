@@ -128,6 +128,8 @@ struct model_callbacks {
 	void (*reassigned)(void *user, const struct child_sa *child);
 	/* its ranges are steered from now on, or no longer; NULL: nobody asks */
 	void (*steered)(void *user, const struct child_sa *child, bool steered);
+	/* its ranges are its tenant's from now on, or no longer; NULL: nobody asks */
+	void (*placed)(void *user, const struct child_sa *child, bool placed);
 };
 
 struct model {

@@ -15,15 +15,8 @@
 
 #define BITS_MAX 128
 
-/* Bytes only, so that it can be a key as it is. */
-struct key {
-	uint8_t six; /* IPv6 */
-	uint8_t length;
-	uint8_t address[16];
-};
-
 struct prefix {
-	struct key key;
+	struct prefix_key key;
 	unsigned count;
 	UT_hash_handle hh;
 };
@@ -35,9 +28,6 @@ struct prefixes {
 	struct prefix anchor;
 	size_t with_length[2][BITS_MAX + 1]; /* so that only lengths in use are looked for */
 };
-
-/* Returns false to stop. */
-typedef bool (*on_prefix)(struct prefixes *prefixes, const struct key *key);
 
 struct prefixes *prefixes_new(void)
 {
@@ -70,7 +60,7 @@ void prefixes_free(struct prefixes *prefixes)
 	free(prefixes);
 }
 
-static void set_host_bits(const struct key *key, bool ones, uint8_t address[16])
+static void set_host_bits(const struct prefix_key *key, bool ones, uint8_t address[16])
 {
 	const unsigned bytes = key->six ? 16 : 4;
 	const unsigned whole = key->length / 8;
@@ -84,7 +74,7 @@ static void set_host_bits(const struct key *key, bool ones, uint8_t address[16])
 }
 
 /* Make the prefix at key->address as large as its address and the range's end allow. */
-static void fit(struct key *key, const uint8_t hi[16], uint8_t last[16])
+static void fit(struct prefix_key *key, const uint8_t hi[16], uint8_t last[16])
 {
 	const unsigned bits = key->six ? 128 : 32;
 	unsigned length = bits;
@@ -99,6 +89,15 @@ static void fit(struct key *key, const uint8_t hi[16], uint8_t last[16])
 	}
 }
 
+struct prefix_key prefixes_wider(const struct prefix_key *key, unsigned length)
+{
+	struct prefix_key wider = *key;
+
+	wider.length = (uint8_t)length;
+	set_host_bits(&wider, false, wider.address);
+	return wider;
+}
+
 /* To the next address. */
 static void increment(uint8_t address[16], unsigned bytes)
 {
@@ -106,16 +105,16 @@ static void increment(uint8_t address[16], unsigned bytes)
 		;
 }
 
-static bool each_prefix(struct prefixes *prefixes, const struct address_range *range,
-			on_prefix each)
+bool prefixes_each(const struct address_range *range,
+		   bool (*each)(void *user, const struct prefix_key *key), void *user)
 {
-	struct key key = { .six = range->family == AF_INET6 };
+	struct prefix_key key = { .six = range->family == AF_INET6 };
 	uint8_t last[16];
 
 	memcpy(key.address, range->lo, 16);
 	for (;;) {
 		fit(&key, range->hi, last);
-		if (!each(prefixes, &key))
+		if (!each(user, &key))
 			return false;
 		if (!memcmp(last, range->hi, 16))
 			return true;
@@ -124,7 +123,7 @@ static bool each_prefix(struct prefixes *prefixes, const struct address_range *r
 	}
 }
 
-static struct prefix *find(struct prefixes *prefixes, const struct key *key)
+static struct prefix *find(struct prefixes *prefixes, const struct prefix_key *key)
 {
 	struct prefix *prefix;
 
@@ -132,8 +131,9 @@ static struct prefix *find(struct prefixes *prefixes, const struct key *key)
 	return prefix;
 }
 
-static bool add(struct prefixes *prefixes, const struct key *key)
+static bool add(void *user, const struct prefix_key *key)
 {
+	struct prefixes *prefixes = user;
 	struct prefix *prefix;
 	unsigned hash;
 
@@ -153,11 +153,12 @@ static bool add(struct prefixes *prefixes, const struct key *key)
 
 void prefixes_add(struct prefixes *prefixes, const struct address_range *range)
 {
-	each_prefix(prefixes, range, add);
+	prefixes_each(range, add, prefixes);
 }
 
-static bool remove_one(struct prefixes *prefixes, const struct key *key)
+static bool remove_one(void *user, const struct prefix_key *key)
 {
+	struct prefixes *prefixes = user;
 	struct prefix *prefix = find(prefixes, key);
 
 	if (prefix && !--prefix->count)
@@ -167,20 +168,19 @@ static bool remove_one(struct prefixes *prefixes, const struct key *key)
 
 void prefixes_remove(struct prefixes *prefixes, const struct address_range *range)
 {
-	each_prefix(prefixes, range, remove_one);
+	prefixes_each(range, remove_one, prefixes);
 }
 
 /* Is this prefix, or one that it is a part of, kept? */
-static bool covers(struct prefixes *prefixes, const struct key *key)
+static bool covers(void *user, const struct prefix_key *key)
 {
-	struct key wider = { .six = key->six };
+	struct prefixes *prefixes = user;
+	struct prefix_key wider;
 
 	for (unsigned length = 0; length <= key->length; length++) {
 		if (!prefixes->with_length[key->six][length])
 			continue;
-		wider.length = (uint8_t)length;
-		memcpy(wider.address, key->address, sizeof(wider.address));
-		set_host_bits(&wider, false, wider.address);
+		wider = prefixes_wider(key, length);
 		if (find(prefixes, &wider))
 			return true;
 	}
@@ -189,5 +189,5 @@ static bool covers(struct prefixes *prefixes, const struct key *key)
 
 bool prefixes_cover(struct prefixes *prefixes, const struct address_range *range)
 {
-	return each_prefix(prefixes, range, covers);
+	return prefixes_each(range, covers, prefixes);
 }

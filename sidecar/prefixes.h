@@ -8,8 +8,24 @@
 #define TENANT_STEER_PREFIXES_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "address_range.h"
+
+/* Bytes only, so that it can be a key as it is; what comes behind the length is 0. */
+struct prefix_key {
+	uint8_t six; /* IPv6 */
+	uint8_t length;
+	uint8_t address[16];
+};
+
+/* Call back with each prefix that the range is made of, ascending, until it says false. Returns what it
+ * said last. */
+bool prefixes_each(const struct address_range *range,
+		   bool (*each)(void *user, const struct prefix_key *key), void *user);
+
+/* The prefix of this length, no longer than its own, that holds the prefix. */
+struct prefix_key prefixes_wider(const struct prefix_key *key, unsigned length);
 
 struct prefixes;
 

@@ -18,6 +18,7 @@
 #include "steerctl_client.h"
 #include "steerctl_doctor.h"
 #include "steerctl_render.h"
+#include "steerctl_report.h"
 #include "steerctl_try.h"
 #include "steerctl_watch.h"
 #include "tenant_name.h"
@@ -80,6 +81,7 @@ static int run_audit(const struct line *line);
 static int run_export(const struct line *line);
 static int run_apply(const struct line *line);
 static int run_try(const struct line *line);
+static int run_report(const struct line *line);
 
 static const struct command commands[] = {
 	{ .name = "status", .render = render_status,
@@ -186,6 +188,9 @@ static const struct command commands[] = {
 	  .options = { { "--since", NUMBER, OPTIONAL, "since", "SEQ",
 			 "first the events after this one that steerd still has" } },
 	  .help = "Events as they happen" },
+	{ .name = "report", .subject = "TENANT", .subject_optional = true, .run = run_report,
+	  .options = { { "--month", TEXT, OPTIONAL, "month", "YYYY-MM", "not the current one" } },
+	  .help = "What exceptions were used for: flows, bytes, destinations" },
 	{ .name = "doctor", .run = run_doctor,
 	  .options = { { "--config", TEXT, OPTIONAL, "config", "FILE",
 			 "look without steerd, for one that is not running" } },
@@ -622,6 +627,23 @@ static int run_try(const struct line *line)
 		return STEERCTL_FAILED;
 	}
 	return STEERCTL_OK;
+}
+
+static int run_report(const struct line *line)
+{
+	const struct report_options options = {
+		.socket_path = line->socket_path,
+		.tenant = line->subject,
+		.month = line->values[0],
+		.json = line->json,
+		.out = line->out,
+	};
+	char error[CLIENT_ERROR_MAX] = "the report cannot be made";
+
+	if (report_run(&options, error) == 0)
+		return STEERCTL_OK;
+	fail(line, error);
+	return STEERCTL_FAILED;
 }
 
 static int run_doctor(const struct line *line)

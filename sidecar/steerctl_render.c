@@ -75,13 +75,14 @@ static void print_publisher(FILE *out, yajl_val publisher)
 		text_number(publisher, "gaps"), text_number(publisher, "resyncs"));
 }
 
-static void print_store(FILE *out, yajl_val store)
+/* A part that is in order, or says why it is not. */
+static void print_part(FILE *out, const char *title, yajl_val part)
 {
 	char text[TEXT_MAX] = "ok";
 
-	if (!text_true(store, "ok"))
-		text_of(text_member(store, "error"), text);
-	fprintf(out, "%-18s %s\n", "store", text);
+	if (!text_true(part, "ok"))
+		text_of(text_member(part, "error"), text);
+	fprintf(out, "%-18s %s\n", title, text);
 }
 
 static void print_counters(FILE *out, yajl_val counters)
@@ -113,7 +114,8 @@ int render_status(FILE *out, yajl_val answer)
 	for (i = 0; i < COUNT(members); i++)
 		line(out, members[i], status, members[i]);
 	print_publisher(out, text_member(status, "publisher"));
-	print_store(out, text_member(status, "store"));
+	print_part(out, "store", text_member(status, "store"));
+	print_part(out, "accounting", text_member(status, "accounting"));
 	for (i = 0; i < COUNT(totals); i++)
 		line(out, totals[i][0], status, totals[i][1]);
 	fprintf(out, "counters\n");

@@ -303,6 +303,20 @@ int store_each_ended(struct store *store, unsigned limit,
 	return each_row(store, store->statements[STORE_ENDED], each, user);
 }
 
+int store_each_in_force(struct store *store, const struct store_span *span,
+			void (*each)(const struct exception *, void *), void *user)
+{
+	sqlite3_stmt *statement = store->statements[STORE_IN_FORCE];
+
+	sqlite3_bind_int64(statement, 1, (sqlite3_int64)span->after);
+	sqlite3_bind_int64(statement, 2, span->from_us);
+	sqlite3_bind_int64(statement, 3, span->to_us);
+	if (span->tenant)
+		sqlite3_bind_text(statement, 4, span->tenant, -1, SQLITE_TRANSIENT);
+	sqlite3_bind_int64(statement, 5, span->limit);
+	return each_row(store, statement, each, user);
+}
+
 int store_find(struct store *store, uint64_t id, struct exception *ret)
 {
 	sqlite3_stmt *statement = store->statements[STORE_FIND];

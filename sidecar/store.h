@@ -54,6 +54,19 @@ int store_each_active_after(struct store *store, uint64_t after, unsigned limit,
 int store_each_ended(struct store *store, unsigned limit,
 		     void (*each)(const struct exception *, void *), void *user);
 
+/*
+ * Call back for the exceptions after an id (0: from the first on), of a tenant or all (NULL), that were
+ * in force at some time in this span, in the order of their ids, at most limit of them.
+ */
+struct store_span {
+	uint64_t after;
+	int64_t from_us, to_us;
+	const char *tenant;
+	unsigned limit;
+};
+int store_each_in_force(struct store *store, const struct store_span *span,
+			void (*each)(const struct exception *, void *), void *user);
+
 /* Read one, active or ended; -ENOENT. */
 int store_find(struct store *store, uint64_t id, struct exception *ret);
 

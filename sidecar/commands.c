@@ -327,6 +327,8 @@ const struct control_command commands[] = {
 	{ "explain", commands_explain },
 	{ "doctor", commands_doctor },
 	{ "report", commands_report },
+	{ "plan", commands_plan },
+	{ "plan-result", commands_plan_result },
 	{ "events", do_events },
 	{ "stream", do_stream },
 	{ "resync", do_resync },

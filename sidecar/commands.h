@@ -38,6 +38,8 @@ COMMANDS_HANDLER(commands_explain); /* explain.c */
 COMMANDS_HANDLER(commands_doctor);
 COMMANDS_HANDLER(commands_profiles);
 COMMANDS_HANDLER(commands_report); /* commands_report.c */
+COMMANDS_HANDLER(commands_plan);   /* commands_plan.c */
+COMMANDS_HANDLER(commands_plan_result);
 
 /* With "at": from the audit log (explain_at.c). */
 int explain_at(struct daemon *daemon, yajl_val request, struct json_writer *w,

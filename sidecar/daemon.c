@@ -22,6 +22,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 	(void)usec;
 	core_tick(&daemon->core);
 	usage_tick(daemon->usage);
+	observe_tick(daemon->observe);
 	sd_event_source_set_time_relative(source, core_tick_us(daemon->settings));
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
@@ -129,6 +130,7 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
 		if (reload(daemon, settings) == 0) {
 			daemon->settings = settings;
 			usage_set_mask(daemon->usage, mask_of_flows(settings));
+			observe_drop_all(daemon->observe);
 			settings_free(old);
 			log_info("settings", "%s is loaded anew", daemon->settings_file);
 		} else {
@@ -210,6 +212,10 @@ static int open_usage(struct daemon *daemon)
 	snprintf(file, sizeof(file), "%s" USAGE_STORE_SUFFIX, daemon->settings->sqlite);
 	r = usage_open(file, mask_of_flows(daemon->settings), attribution_find, &daemon->core,
 		       &daemon->usage);
+	if (r == 0) {
+		daemon->observe = observe_new(daemon->loop, &daemon->core);
+		r = daemon->observe ? 0 : -ENOMEM;
+	}
 	if (r < 0)
 		return fail("cannot start the accounting", r);
 	if (usage_fd(daemon->usage) < 0)
@@ -251,6 +257,7 @@ static void close_all(struct daemon *daemon)
 	control_close(daemon->control);
 	sd_event_source_unref(daemon->xfrm);
 	sd_event_source_unref(daemon->flows);
+	observe_free(daemon->observe);
 	usage_close(daemon->usage);
 	core_close(&daemon->core);
 	stream_close(daemon->core.stream);

@@ -11,6 +11,7 @@
 #include "control.h"
 #include "core.h"
 #include "follow.h"
+#include "observe.h"
 #include "usage.h"
 
 struct daemon {
@@ -23,6 +24,7 @@ struct daemon {
 	struct control *control;
 	struct apply *apply; /* NULL: nobody applies a list; of the connection that it names */
 	struct usage *usage;
+	struct observe *observe;
 	sd_event_source *tick, *rest, *xfrm, *flows;
 };
 

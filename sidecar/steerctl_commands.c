@@ -17,6 +17,7 @@
 #include "steerctl_audit.h"
 #include "steerctl_client.h"
 #include "steerctl_doctor.h"
+#include "steerctl_plan.h"
 #include "steerctl_render.h"
 #include "steerctl_report.h"
 #include "steerctl_try.h"
@@ -82,6 +83,7 @@ static int run_export(const struct line *line);
 static int run_apply(const struct line *line);
 static int run_try(const struct line *line);
 static int run_report(const struct line *line);
+static int run_plan(const struct line *line);
 
 static const struct command commands[] = {
 	{ .name = "status", .render = render_status,
@@ -188,6 +190,15 @@ static const struct command commands[] = {
 	  .options = { { "--since", NUMBER, OPTIONAL, "since", "SEQ",
 			 "first the events after this one that steerd still has" } },
 	  .help = "Events as they happen" },
+	{ .name = "plan", .subject = "TENANT", .run = run_plan,
+	  .options = {
+		  { "--profile", TEXT, REQUIRED, "profile", "PROFILE", "which flows" },
+		  { "--host", TEXT, OPTIONAL, "host", "ADDRESS", "only those of this host" },
+		  { "--prefix", TEXT, OPTIONAL, "prefix", "PREFIX", "only those from here" },
+		  { "--for", DURATION, OPTIONAL, "duration_s", "DURATION",
+		    "how long to look, 60s; an hour at the most" },
+	  },
+	  .help = "What a grant would let through, without letting anything through" },
 	{ .name = "report", .subject = "TENANT", .subject_optional = true, .run = run_report,
 	  .options = { { "--month", TEXT, OPTIONAL, "month", "YYYY-MM", "not the current one" } },
 	  .help = "What exceptions were used for: flows, bytes, destinations" },
@@ -641,6 +652,32 @@ static int run_report(const struct line *line)
 	char error[CLIENT_ERROR_MAX] = "the report cannot be made";
 
 	if (report_run(&options, error) == 0)
+		return STEERCTL_OK;
+	fail(line, error);
+	return STEERCTL_FAILED;
+}
+
+static int run_plan(const struct line *line)
+{
+	int64_t ms = PLAN_DEFAULT_S * 1000;
+	struct plan_options options = {
+		.socket_path = line->socket_path,
+		.tenant = line->subject,
+		.profile = line->values[0],
+		.host = line->values[1],
+		.prefix = line->values[2],
+		.json = line->json,
+		.out = line->out,
+		.err = line->err,
+	};
+	char error[CLIENT_ERROR_MAX] = "nothing was observed";
+
+	if (options.host && options.prefix)
+		return usage(line, "--host and --prefix", ": expected one of them");
+	if (line->values[3])
+		settings_parse_duration(line->values[3], &ms);
+	options.seconds = ms / 1000;
+	if (plan_run(&options, error) == 0)
 		return STEERCTL_OK;
 	fail(line, error);
 	return STEERCTL_FAILED;

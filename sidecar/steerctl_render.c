@@ -518,6 +518,22 @@ int render_doctor(FILE *out, yajl_val answer)
 	return 0;
 }
 
+int render_plan(FILE *out, yajl_val plan)
+{
+	static const struct column columns[] = {
+		{ "DESTINATION", "address", 0, NULL },
+		{ "PROTOCOL", "protocol", 0, NULL },
+		{ "PORT", "port", SCOLS_FL_RIGHT, NULL },
+		{ "LIVE", "live", SCOLS_FL_RIGHT, NULL },
+		{ "NEW", "new", SCOLS_FL_RIGHT, NULL },
+		{ "NOW", "now", 0, NULL },
+		{ "BYTES-SENT", "bytes_sent", SCOLS_FL_RIGHT, NULL },
+		{ "BYTES-RECEIVED", "bytes_received", SCOLS_FL_RIGHT, NULL },
+	};
+
+	return print_table(out, text_member(plan, "destinations"), columns, COUNT(columns));
+}
+
 int render_resync(FILE *out, yajl_val answer)
 {
 	print_message(out, answer);

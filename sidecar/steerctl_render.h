@@ -23,6 +23,9 @@ int render_explain(FILE *out, yajl_val answer);
 int render_doctor(FILE *out, yajl_val answer);
 int render_resync(FILE *out, yajl_val answer);
 
+/* Of "plan": the destinations. */
+int render_plan(FILE *out, yajl_val plan);
+
 /* One event as one line: time, type, tenant, then key=value. */
 int render_event(FILE *out, yajl_val event);
 

@@ -77,3 +77,93 @@ def test_flow_of_known_size(counting, flows, family):
     assert end["scope"] == "tenant" and end["accepted_by"] == "ciso@acme.example"
     assert end["granted_by"] == "root" and end["change_request"] == "CR-1" and end["active"]
     assert report(lab)["unattributed"]["flows"] == before
+
+
+def test_bytes_that_nobody_counted_are_not_zero(lab):
+    lab.grant_and_wait("acme")
+    number = exception_of(lab, "acme")
+    forget_flows(lab, lab.source("acme"))
+    used = wait_usage(lab, number, lambda e: e["ended"], "a flow has ended")
+    assert used["bytes_sent"] is None and used["uncounted"] == used["ended"]
+    assert re.search(rf"exception {number} .*?bytes not counted", lab.steer.ctl("report").stdout,
+                     re.DOTALL)
+    doctor = lab.network.exec("gw", lab.steer.steerctl, "--socket", lab.steer.control, "doctor",
+                              check=False).stdout
+    assert "sysctl -w net.netfilter.nf_conntrack_acct=1" in doctor
+
+
+def test_never_used(lab):
+    """One that nobody used is told; what another tenant does, enforced, appears nowhere."""
+    lab.steer.grant("globex")
+    number = exception_of(lab, "globex")
+    lab.grant_and_wait("acme")
+    used = exception_of(lab, "acme")
+    lab.steer.revoke("globex")
+    assert lab.verdict("globex", "nontls443") == ("denied", None)
+    assert lab.verdict("roadwarrior", "tls443") == ("answered", "enforce")
+    wait_usage(lab, used, lambda e: e["flows"], "acme has used its exception")
+    unused = usage(lab, number)
+    assert (unused["flows"], unused["ended"], unused["ever_used"]) == (0, 0, False)
+    assert unused["destinations"] == [] and unused["first_use"] is None and not unused["active"]
+    everything = report(lab)
+    text = lab.steer.ctl("report").stdout
+    assert re.search(rf"exception {number} .*?used by +nobody, never", text, re.DOTALL)
+    assert re.search(rf"Not used in this month: exceptions .*\b{number}\b", text)
+    assert {e["tenant"] for e in everything["exceptions"]} >= {"acme", "globex"}
+    assert "initech" not in text
+    alone = report(lab, "globex")
+    assert {e["tenant"] for e in alone["exceptions"]} == {"globex"}
+    assert "destinations" not in alone["unattributed"]
+
+
+def test_only_what_was_in_force_in_the_month(lab):
+    lab.steer.grant("acme")
+    number = exception_of(lab, "acme")
+    month = report(lab)["month"]
+    assert month == time.strftime("%Y-%m", time.gmtime())
+    assert number in [e["id"] for e in report(lab, "--month", month)["exceptions"]]
+    assert report(lab, "--month", "2020-01")["exceptions"] == []
+    for wrong in ("2020-13", "2020", "january"):
+        refused = lab.steer.ctl("report", "--month", wrong, check=False)
+        assert refused.returncode == 1 and "YYYY-MM" in refused.stderr
+
+
+def test_kept_over_a_restart(lab, flows):
+    lab.grant_and_wait("acme")
+    number = exception_of(lab, "acme")
+    flow = flows("acme")
+    before = wait_usage(lab, number, lambda e: e["flows"], "the flows are counted")
+    unattributed = report(lab)["unattributed"]["ended"]
+    lab.steer.stop()
+    lab.steer.start()
+    lab.wait_synchronised()
+    assert usage(lab, number)["flows"] >= before["flows"]
+    # Whose flow it was that began before is not known any more, and not guessed.
+    flow.wait_progress()
+    assert flow.stop()["complete"]
+    flows_now = usage(lab, number)["flows"]
+    forget_flows(lab, lab.source("acme"))
+    wait_until(lambda: report(lab)["unattributed"]["ended"] > unattributed, "its end is counted")
+    assert usage(lab, number)["flows"] == flows_now
+
+
+def test_steering_does_without_the_accounting(lab):
+    """A file that is no database: status says so, nothing else is different, and what comes after counts."""
+    file = lab.steer.store.parent / (lab.steer.store.name + ".usage")
+    lab.steer.stop()
+    for part in lab.steer.store.parent.glob(f"{file.name}*"):
+        part.unlink()
+    file.write_text("no database" * 1000)
+    lab.steer.start()
+    lab.wait_synchronised()
+    try:
+        lab.grant_and_wait("acme")
+        wait_until(lambda: not lab.steer.status()["accounting"]["ok"], "the file is complained of")
+        assert lab.steer.active() and lab.steer.status()["store"]["ok"]
+        assert not lab.steer.request("report")["ok"]
+        lab.steer.revoke("acme")
+        assert lab.verdict("acme", "nontls443") == ("denied", None)
+    finally:
+        file.unlink()
+    wait_until(lambda: lab.steer.status()["accounting"]["ok"], "it is written again", 25)
+    assert report(lab)["exceptions"][-1]["flows"] > 0

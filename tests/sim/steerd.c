@@ -511,6 +511,49 @@ static int ask(struct sim *sim, const char *name, const char *request, char answ
 	return r;
 }
 
+/* Statistics decide nothing, so the simulation has none. */
+struct usage_counters usage_counters(const struct usage *usage)
+{
+	(void)usage;
+	return (struct usage_counters){ .flows = 0 };
+}
+
+const char *usage_problem(struct usage *usage)
+{
+	(void)usage;
+	return NULL;
+}
+
+COMMANDS_HANDLER(commands_report)
+{
+	(void)user;
+	(void)caller;
+	(void)request;
+	(void)w;
+	(void)error;
+	return -ENOSYS;
+}
+
+COMMANDS_HANDLER(commands_plan)
+{
+	(void)user;
+	(void)caller;
+	(void)request;
+	(void)w;
+	(void)error;
+	return -ENOSYS;
+}
+
+COMMANDS_HANDLER(commands_plan_result)
+{
+	(void)user;
+	(void)caller;
+	(void)request;
+	(void)w;
+	(void)error;
+	return -ENOSYS;
+}
+
 /* Looks at the machine it runs on, so it has no place here. */
 int commands_doctor(void *user, const struct control_caller *caller, yajl_val request,
 		    struct json_writer *w, char error[CONTROL_ERROR_MAX])

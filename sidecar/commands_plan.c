@@ -167,8 +167,9 @@ int commands_plan_result(void *user, const struct control_caller *caller, yajl_v
 
 	(void)caller;
 	if (r == -ENOENT)
-		return refuse(error, r, "id: there is no such observation; one that nobody asks "
-					"about is dropped, and all are with a reload");
+		return refuse(error, r,
+			      "id: there is no such observation; one that nobody asks "
+			      "about is dropped, and all are with a reload");
 	if (r < 0)
 		return refuse(error, r, "the kernel's flows cannot be read: %s", strerror(-r));
 	json_object_begin(w, "plan");

@@ -25,8 +25,8 @@ struct flow_dump_result {
 	struct conntrack_flow *flows; /* free() */
 	size_t count;
 	uint64_t left_out; /* beyond FLOW_DUMP_MAX */
-	bool torn;         /* the table was changed under it: some may be missing, or be there twice */
-	int error;         /* an errno: the kernel did not tell; 0 */
+	bool torn; /* the table was changed under it: some may be missing, or be there twice */
+	int error; /* an errno: the kernel did not tell; 0 */
 };
 
 /* Start the thread. 0 or an errno. */

@@ -108,8 +108,9 @@ static void print_grant(const struct plan_options *options)
 {
 	FILE *out = options->out;
 
-	fprintf(out, "\nNothing was let through. What would let it through%s:\n\n"
-		     "  steerctl grant",
+	fprintf(out,
+		"\nNothing was let through. What would let it through%s:\n\n"
+		"  steerctl grant",
 		options->host || options->prefix ? " (a grant is for all of the tenant's hosts)"
 						 : "");
 	print_word(out, options->tenant);

@@ -158,6 +158,7 @@ def test_steering_does_without_the_accounting(lab):
     lab.wait_synchronised()
     try:
         lab.grant_and_wait("acme")
+        number = exception_of(lab, "acme")
         wait_until(lambda: not lab.steer.status()["accounting"]["ok"], "the file is complained of")
         assert lab.steer.active() and lab.steer.status()["store"]["ok"]
         assert not lab.steer.request("report")["ok"]
@@ -166,4 +167,4 @@ def test_steering_does_without_the_accounting(lab):
     finally:
         file.unlink()
     wait_until(lambda: lab.steer.status()["accounting"]["ok"], "it is written again", 25)
-    assert report(lab)["exceptions"][-1]["flows"] > 0
+    assert usage(lab, number)["flows"] > 0

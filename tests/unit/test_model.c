@@ -41,7 +41,7 @@ static void on_reassigned(void *user, const struct child_sa *child)
 static int setup(void **state)
 {
 	static const struct model_callbacks callbacks = { on_changed, on_leaving, on_reassigned,
-							  NULL };
+							  NULL, NULL };
 
 	(void)state;
 	model_init(&model, 4, &callbacks, NULL);

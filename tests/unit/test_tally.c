@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+
+#include "tally.h"
+
+#define LIMIT 4
+
+static struct tally tally;
+
+static int setup(void **state)
+{
+	(void)state;
+	tally_init(&tally, LIMIT);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tally_done(&tally);
+	return 0;
+}
+
+static struct conntrack_flow flow_to(const char *address, uint16_t port)
+{
+	struct conntrack_flow flow = { .protocol = IPPROTO_TCP, .port = port };
+
+	flow.destination.family = strchr(address, ':') ? AF_INET6 : AF_INET;
+	assert_int_equal(inet_pton(flow.destination.family, address, flow.destination.bytes), 1);
+	return flow;
+}
+
+static void add_at(const char *address, uint16_t port, int64_t time)
+{
+	const struct conntrack_flow flow = flow_to(address, port);
+	const struct tally_key key = tally_key(&flow);
+	const struct tally_sums sums = { .flows = 1, .first_us = time, .last_us = time };
+
+	tally_add(&tally, &key, &sums);
+}
+
+static const struct tally_sums *find(const char *address, uint16_t port)
+{
+	const struct conntrack_flow flow = flow_to(address, port);
+	const struct tally_key key = tally_key(&flow);
+
+	for (struct tally_row *row = tally.rows; row; row = row->hh.next)
+		if (memcmp(&row->key, &key, sizeof(key)) == 0)
+			return &row->sums;
+	return NULL;
+}
+
+static uint64_t all_flows(void)
+{
+	uint64_t flows = tally.other.flows;
+
+	for (struct tally_row *row = tally.rows; row; row = row->hh.next)
+		flows += row->sums.flows;
+	return flows;
+}
+
+static void test_adds_up_by_destination(void **state)
+{
+	(void)state;
+	add_at("203.0.113.1", 443, 5);
+	add_at("203.0.113.1", 443, 3);
+	add_at("203.0.113.1", 80, 4);
+	add_at("2001:db8::1", 443, 4);
+	assert_int_equal(tally_count(&tally), 3);
+	assert_int_equal(find("203.0.113.1", 443)->flows, 2);
+	assert_int_equal(find("203.0.113.1", 443)->first_us, 3);
+	assert_int_equal(find("203.0.113.1", 443)->last_us, 5);
+	assert_int_equal(tally.other.flows, 0);
+}
+
+static void test_is_bounded(void **state)
+{
+	char address[32];
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) {
+		snprintf(address, sizeof(address), "203.0.%d.%d", i / 250, i % 250);
+		add_at(address, 443, i + 1);
+	}
+	assert_int_equal(tally_count(&tally), LIMIT);
+	assert_int_equal(all_flows(), 1000);
+	assert_int_equal(tally.folded, 1000 - LIMIT);
+	assert_int_equal(tally.other.first_us, 1);
+}
+
+/* It comes last and among many that come once, and stays. */
+static void test_who_comes_often_stays(void **state)
+{
+	char address[32];
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		snprintf(address, sizeof(address), "203.0.113.%d", i);
+		add_at(address, 443, i + 1);
+		if (i > 50)
+			add_at("198.51.100.7", 443, i + 1);
+	}
+	assert_non_null(find("198.51.100.7", 443));
+	assert_int_equal(find("198.51.100.7", 443)->flows, 149);
+	tally_sort(&tally);
+	assert_memory_equal(tally.rows->key.address, "\xc6\x33\x64\x07", 4);
+}
+
+static void test_an_end_makes_no_room(void **state)
+{
+	struct conntrack_flow flow = flow_to("198.51.100.7", 443);
+	const struct tally_key key = tally_key(&flow);
+	struct tally_sums sums;
+
+	(void)state;
+	for (int i = 0; i < LIMIT; i++) {
+		char address[32];
+
+		snprintf(address, sizeof(address), "203.0.113.%d", i);
+		add_at(address, 443, 1);
+	}
+	flow.counted = true;
+	flow.sent = 100;
+	sums = tally_end(&flow, 9);
+	tally_add(&tally, &key, &sums);
+	assert_null(find("198.51.100.7", 443));
+	assert_int_equal(tally.other.sent, 100);
+	assert_int_equal(tally.other.uncounted, 0);
+	assert_int_equal(tally.folded, 0);
+	flow.counted = false;
+	assert_int_equal(tally_end(&flow, 9).uncounted, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_adds_up_by_destination, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_who_comes_often_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_end_makes_no_room, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -38,6 +38,7 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 	const struct conntrack_counters conntrack = conntrack_counters(daemon->core.conntrack);
 	const struct control_counters control = control_counters(daemon->control);
 	const struct usage_counters usage = usage_counters(daemon->usage);
+	const struct observe_counters plans = observe_counters(daemon->observe);
 	struct nft_counters packets = { 0 };
 	struct sa_check_counters sas = { 0 };
 	struct xfrm_counters xfrm = { 0 };
@@ -79,6 +80,9 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 		{ "accounting_untracked", usage.losses.untracked },
 		{ "accounting_dropped", usage.losses.dropped },
 		{ "accounting_unreadable", usage.unreadable },
+		{ "plan_observations", plans.under_way },
+		{ "plan_refused", plans.refused },
+		{ "plan_lost", plans.lost },
 		{ "control_requests", control.requests },
 		{ "control_refused_clients", control.refused_clients },
 		{ "control_refused_requests", control.refused_requests },

@@ -108,10 +108,10 @@ static int reload(struct daemon *daemon, struct settings *settings)
 	return 0;
 }
 
-/* Without pinning no flow has a mark. */
+/* Of those that are counted. Without pinning no flow has a mark. */
 static uint32_t mask_of_flows(const struct settings *settings)
 {
-	return settings->pinning ? settings->mark_mask : 0;
+	return settings->pinning && settings->accounting ? settings->mark_mask : 0;
 }
 
 static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *user)

@@ -44,7 +44,7 @@ void doctor_check_nft_conntrack(struct doctor *doctor)
 /* No such sysctl: the module is not loaded yet, which a rule of steerd's will do. */
 void doctor_check_accounting(struct doctor *doctor)
 {
-	if (!doctor->question->settings->pinning)
+	if (!doctor->question->settings->pinning || !doctor->question->settings->accounting)
 		return;
 	if (doctor_sysctl("net/netfilter/nf_conntrack_events") == 0)
 		doctor_report(doctor, DOCTOR_INFO, "sysctl -w net.netfilter.nf_conntrack_events=1",

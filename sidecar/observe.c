@@ -53,6 +53,7 @@ struct observe {
 	struct flow_dump *dump;
 	sd_event_source *new_flows, *look_done, *rest;
 	uint64_t last_id;
+	struct observe_counters counters;
 	struct observation slots[OBSERVE_MAX];
 };
 
@@ -223,6 +224,7 @@ static void note_new(struct observe *observe, const struct conntrack_flow *flow)
 
 static void note_lost(struct observe *observe)
 {
+	observe->counters.lost++;
 	for (unsigned i = 0; i < OBSERVE_MAX; i++)
 		observe->slots[i].lost += observe->slots[i].id != 0;
 }
@@ -373,6 +375,7 @@ static int find_slot(struct observe *observe, pid_t asker, struct observation **
 			return refuse(error, -EBUSY,
 				      "this process observes already; one at a time");
 	}
+	observe->counters.refused += !free_slot;
 	if (!free_slot)
 		return refuse(error, -EBUSY, "%d observations are under way, more are not taken",
 			      OBSERVE_MAX);
@@ -473,6 +476,15 @@ int observe_ask(struct observe *observe, uint64_t id, struct observe_result *ret
 		.live_torn = o->found.torn,
 	};
 	return 0;
+}
+
+struct observe_counters observe_counters(const struct observe *observe)
+{
+	struct observe_counters counters = observe->counters;
+
+	for (unsigned i = 0; i < OBSERVE_MAX; i++)
+		counters.under_way += observe->slots[i].id && !observe->slots[i].told;
+	return counters;
 }
 
 void observe_tick(struct observe *observe)

@@ -77,6 +77,13 @@ int observe_begin(struct observe *observe, const struct observe_question *questi
  * any more; an errno of the kernel's: it could not be read. */
 int observe_ask(struct observe *observe, uint64_t id, struct observe_result *ret_result);
 
+struct observe_counters {
+	unsigned under_way;
+	uint64_t refused; /* because there were too many */
+	uint64_t lost;    /* times that new flows did not fit into the buffer */
+};
+struct observe_counters observe_counters(const struct observe *observe);
+
 /* About once a second: drop what nobody asks about. */
 void observe_tick(struct observe *observe);
 /* After a reload: profiles may be others, so all observations end. */

@@ -94,6 +94,7 @@ struct settings {
 						    only */
 	/* store { } */
 	char sqlite[SETTINGS_STRING_MAX];
+	bool accounting; /* count what exceptions are used for */
 	/* steering { } */
 	enum steering_mode mode;
 	bool pinning;   /* conntrack (true) or none */

@@ -348,6 +348,8 @@ const struct settings_key settings_keys[] = {
 	{ "store", "sqlite", to_file, TEXT(sqlite, 1),
 	  .fallback = TENANT_STEER_STATEDIR "/exceptions.db", .kind = "a file name",
 	  .expected = "an absolute file name" },
+	{ "store", "accounting", to_yes_no, AT(accounting), .fallback = "yes",
+	  .kind = "yes or no", .expected = "yes or no" },
 
 	{ "steering", "mode", to_mode, AT(mode), .fallback = "auto", .kind = "a mode",
 	  .expected = "auto, sa or address" },

@@ -10,7 +10,7 @@
 #include "clock.h"
 #include "log.h"
 
-#define NO_MARKS "pinning is none, so flows have no mark to tell them by"
+#define IS_OFF "it is switched off, by store.accounting or steering.pinning"
 
 /* What tells an entry of conntrack from all others. Bytes only, no gaps. */
 struct live_key {
@@ -206,33 +206,30 @@ void usage_dispatch(struct usage *usage)
 
 static int hear(struct usage *usage)
 {
-	int r = conntrack_flow_filter(usage->fd, usage->mark_mask);
+	const bool wanted = usage->mark_mask != 0;
+	int r = 0;
 
+	if (wanted)
+		r = conntrack_flow_filter(usage->fd, usage->mark_mask);
 	if (r == 0)
-		r = conntrack_flow_hear(usage->fd, CONNTRACK_FLOW_NEW, true);
+		r = conntrack_flow_hear(usage->fd, CONNTRACK_FLOW_NEW, wanted);
 	if (r == 0)
-		r = conntrack_flow_hear(usage->fd, CONNTRACK_FLOW_DESTROY, true);
+		r = conntrack_flow_hear(usage->fd, CONNTRACK_FLOW_DESTROY, wanted);
 	return r;
 }
 
-static void listen_to_kernel(struct usage *usage)
+/* Without the kernel's help nothing is counted, and that is all. */
+static void hear_or_tell(struct usage *usage)
 {
-	int r = conntrack_flow_socket(USAGE_BUFFER_BYTES);
+	int r = usage->fd < 0 ? usage->fd : hear(usage);
 
-	usage->fd = r;
-	if (r >= 0)
-		r = hear(usage);
-	if (r == 0) {
-		usage->problem = usage->mark_mask ? NULL : NO_MARKS;
+	usage->problem = usage->mark_mask ? NULL : IS_OFF;
+	if (r == 0)
 		return;
-	}
 	snprintf(usage->text, sizeof(usage->text), "the kernel does not tell of flows: %s",
 		 strerror(-r));
 	usage->problem = usage->text;
 	log_warning("usage", "%s; what exceptions are used for is not counted", usage->problem);
-	if (usage->fd >= 0)
-		close(usage->fd);
-	usage->fd = -1;
 }
 
 int usage_open(const char *file, uint32_t mark_mask, usage_attribute attribute, void *user,
@@ -254,7 +251,8 @@ int usage_open(const char *file, uint32_t mark_mask, usage_attribute attribute, 
 		free(usage);
 		return r;
 	}
-	listen_to_kernel(usage);
+	usage->fd = conntrack_flow_socket(USAGE_BUFFER_BYTES);
+	hear_or_tell(usage);
 	*ret_usage = usage;
 	return 0;
 }
@@ -299,10 +297,7 @@ void usage_tick(struct usage *usage)
 void usage_set_mask(struct usage *usage, uint32_t mark_mask)
 {
 	usage->mark_mask = mark_mask;
-	if (usage->fd < 0)
-		return;
-	conntrack_flow_filter(usage->fd, mark_mask);
-	usage->problem = mark_mask ? NULL : NO_MARKS;
+	hear_or_tell(usage);
 }
 
 const char *usage_problem(struct usage *usage)

@@ -58,7 +58,8 @@ void usage_dispatch(struct usage *usage);
 /* About once a second: hand over what is to be written. */
 void usage_tick(struct usage *usage);
 
-/* After a reload; 0: there are no marks to tell flows by (pinning = none). */
+/* After a reload; 0: nothing is to be counted, or there are no marks to tell flows by. The kernel then
+ * tells nothing. */
 void usage_set_mask(struct usage *usage, uint32_t mark_mask);
 
 /* As given to usage_open(), for a usage_reader. */

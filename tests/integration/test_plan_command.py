@@ -166,7 +166,8 @@ def test_limits(lab):
         assert not again["ok"] and "one at a time" in again["error"]
         result()
     plans = [Plan(lab, "acme", seconds=5) for _ in range(3)]
-    with begun(lab, "acme", duration_s=5) as result:
+    wait_until(lambda: lab.steer.status()["counters"]["plan_observations"] == 3, "three observe")
+    with begun(lab, "acme", duration_s=2) as result:
         fifth = lab.steer.ctl("plan", "acme", "--profile", "skype", "--for", "1s", check=False)
         assert fifth.returncode == 1 and "are under way" in fifth.stderr
         result()

@@ -76,6 +76,7 @@ static void test_defaults(void **state)
 	assert_string_equal(s->control_socket, "/run/tenant-steer/control");
 	assert_string_equal(s->control_group, "tenant-steer");
 	assert_string_equal(s->sqlite, "/var/lib/tenant-steer/exceptions.db");
+	assert_true(s->accounting);
 	assert_int_equal(s->mode, STEERING_AUTO);
 	assert_true(s->pinning);
 	assert_true(s->verify_sa);
@@ -221,6 +222,7 @@ static const struct {
 	{ STEERING("lease = [1s]"), "1: steering.lease: a list is not a duration" },
 	{ STEERING("mode = SA"), "1: steering.mode: \"SA\" is not a mode; expected auto, sa or" },
 	{ STEERING("pinning = yes"), "1: steering.pinning: \"yes\" is not a kind of pinning" },
+	{ "store { accounting = 1; }", "1: store.accounting: \"1\" is not yes or no; expected yes or no" },
 	{ STEERING("verify_sa = 1"), "1: steering.verify_sa: \"1\" is not yes or no; expected yes or no" },
 	{ STEERING("on_death = never"),
 	  "1: steering.on_death: \"never\" is not known; expected lease or at-once" },

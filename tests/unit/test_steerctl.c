@@ -78,7 +78,9 @@ HANDLER(do_status)
 		   "sas\":1,"
 		   "\"conflicts\":0,\"exceptions\":1,\"lease_ms\":3000,\"store\":{\"ok\":false,"
 		   "\"error\":"
-		   "\"disk is full\"},\"counters\":{\"flows_bypassed\":12345678901234}}");
+		   "\"disk is "
+		   "full\"},\"accounting\":{\"ok\":true,\"error\":null},\"counters\":{\"flows_"
+		   "bypassed\":12345678901234}}");
 	return 0;
 }
 
@@ -459,7 +461,7 @@ static void test_text(void **state)
 		   "version            0.1.0\nmode               sa\nverify_sa          true\nstate              enforcing\n"
 		   "reason             no snapshot yet\n"
 		   "publisher          heard 40 ms ago, seq 17, gaps 1, resyncs 2\n"
-		   "store              disk is full\nchild SAs          3\ntenants            2\n"
+		   "store              disk is full\naccounting         ok\nchild SAs          3\ntenants            2\n"
 		   "exempt child SAs   1\nconflicts          0\nexceptions         1\n"
 		   "lease (ms)         3000\ncounters\n  flows_bypassed                 12345678901234\n");
 	expect_out("tenants",

@@ -362,7 +362,7 @@ static void test_without_pinning(void **state)
 		skip(); /* no CAP_NET_ADMIN */
 	assert_null(usage_problem(usage));
 	usage_set_mask(usage, 0);
-	assert_non_null(strstr(usage_problem(usage), "pinning"));
+	assert_non_null(strstr(usage_problem(usage), "accounting"));
 	begin(1);
 	assert_int_equal(usage_counters(usage).flows, 0);
 }

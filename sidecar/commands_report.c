@@ -14,6 +14,8 @@
 
 /* Exceptions in one answer. */
 #define PAGE_MAX 256
+/* Ids that are looked at for one: a few milliseconds, whoever's they are. */
+#define PAGE_IDS 8192
 
 struct reporting {
 	struct json_writer *w;
@@ -170,6 +172,7 @@ static int read_span(yajl_val request, struct store_span *span, char error[CONTR
 	if (span->tenant && !tenant_name_valid(span->tenant))
 		return refuse(error, -EINVAL, "tenant: not a tenant name");
 	span->after = (uint64_t)after;
+	span->last = span->after + PAGE_IDS;
 	return 0;
 }
 
@@ -177,6 +180,7 @@ static int write_report(struct reporting *reporting, struct daemon *daemon,
 			const struct store_span *span, char error[CONTROL_ERROR_MAX])
 {
 	struct store *store = exceptions_store(daemon->core.exceptions);
+	uint64_t last = 0;
 	char month[16];
 	int r;
 
@@ -187,12 +191,16 @@ static int write_report(struct reporting *reporting, struct daemon *daemon,
 	write_accounting(reporting, daemon);
 	json_array_begin(reporting->w, "exceptions");
 	r = store_each_in_force(store, span, write_exception, reporting);
+	if (r == 0)
+		r = store_last_id(store, &last);
 	json_array_end(reporting->w);
 	json_object_begin(reporting->w, "unattributed");
 	write_usage(reporting, USAGE_UNATTRIBUTED);
 	json_object_end(reporting->w);
+	if (reporting->count < PAGE_MAX)
+		reporting->last = span->last < last ? span->last : last;
 	json_uint(reporting->w, "last", reporting->last);
-	json_bool(reporting->w, "more", reporting->count == PAGE_MAX);
+	json_bool(reporting->w, "more", reporting->last < last);
 	json_object_end(reporting->w);
 	if (r < 0)
 		return refuse(error, r, "%s", store_error(store));

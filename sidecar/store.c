@@ -314,6 +314,7 @@ int store_each_in_force(struct store *store, const struct store_span *span,
 	if (span->tenant)
 		sqlite3_bind_text(statement, 4, span->tenant, -1, SQLITE_TRANSIENT);
 	sqlite3_bind_int64(statement, 5, span->limit);
+	sqlite3_bind_int64(statement, 6, (sqlite3_int64)span->last);
 	return each_row(store, statement, each, user);
 }
 

@@ -55,11 +55,12 @@ int store_each_ended(struct store *store, unsigned limit,
 		     void (*each)(const struct exception *, void *), void *user);
 
 /*
- * Call back for the exceptions after an id (0: from the first on), of a tenant or all (NULL), that were
- * in force at some time in this span, in the order of their ids, at most limit of them.
+ * Call back for the exceptions after an id (0: from the first on) up to another, of a tenant or all
+ * (NULL), that were in force at some time in this span, in the order of their ids, at most limit of
+ * them. Takes the time of looking at all ids between.
  */
 struct store_span {
-	uint64_t after;
+	uint64_t after, last;
 	int64_t from_us, to_us;
 	const char *tenant;
 	unsigned limit;

@@ -20,8 +20,9 @@ static const char *const texts[STORE_STATEMENTS] = {
 	/* ?1: limit */
 	[STORE_ENDED] = "SELECT {columns} FROM exception WHERE ended_at_us <> 0"
 			" ORDER BY ended_at_us DESC, id DESC LIMIT ?1",
-	/* ?1: after this id, ?2 and ?3: from and to, ?4: tenant or null, ?5: limit */
-	[STORE_IN_FORCE] = "SELECT {columns} FROM exception WHERE id > ?1 AND granted_at_us < ?3"
+	/* ?1: after this id, ?2 and ?3: from and to, ?4: tenant or null, ?5: limit, ?6: last id */
+	[STORE_IN_FORCE] = "SELECT {columns} FROM exception WHERE id > ?1 AND id <= ?6"
+			   " AND granted_at_us < ?3"
 			   " AND (expires_at_us = 0 OR expires_at_us >= ?2)"
 			   " AND (ended_at_us = 0 OR ended_at_us >= ?2)"
 			   " AND (?4 IS NULL OR tenant = ?4) ORDER BY id LIMIT ?5",

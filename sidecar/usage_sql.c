@@ -169,6 +169,9 @@ int usage_db_open(const char *file, bool write, struct usage_db **ret_db,
 			   sqlite3_open_v2(file, &db->db,
 					   SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL),
 			   "open the file", error);
+	/* A reader in the loop leaves it to the writer's thread. */
+	if (r == 0 && !write)
+		sqlite3_db_config(db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	if (r == 0)
 		sqlite3_busy_timeout(db->db, write ? WRITE_BUSY_MS : READ_BUSY_MS);
 	if (r == 0)

@@ -239,7 +239,7 @@ static void test_plan(void **state)
 	assert_int_equal(RUN("plan", "acme", "--profile", "skype", "--for", "1s"), STEERCTL_OK);
 	/* No progress to what is not a terminal. */
 	assert_string_equal(err, "");
-	expect("203.0.113.10 tcp       443    1   7 enforce -");
+	expect("203.0.113.10 tcp       443    1   7 enforce          -              -\n");
 	expect("Left out: 3 flows to reserved destinations");
 	expect("Left out: 2 flows from addresses that another tenant has too");
 	expect("  steerctl grant acme --profile skype \\\n");

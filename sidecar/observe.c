@@ -359,8 +359,9 @@ void observe_free(struct observe *observe)
 
 /* Begin */
 
-static int find_slot(struct observe *observe, pid_t asker, struct observation **ret,
-		     char error[OBSERVE_ERROR_MAX])
+/* A free one, or NULL with a sentence in error. */
+static struct observation *find_slot(struct observe *observe, pid_t asker,
+				     char error[OBSERVE_ERROR_MAX])
 {
 	struct observation *free_slot = NULL;
 
@@ -369,18 +370,18 @@ static int find_slot(struct observe *observe, pid_t asker, struct observation **
 
 		if (o->told)
 			release(o);
-		if (!o->id)
+		if (!o->id) {
 			free_slot = o;
-		else if (!o->dropped && o->question.asker == asker)
-			return refuse(error, -EBUSY,
-				      "this process observes already; one at a time");
+		} else if (!o->dropped && o->question.asker == asker) {
+			refuse(error, -EBUSY, "this process observes already; one at a time");
+			return NULL;
+		}
 	}
-	observe->counters.refused += !free_slot;
-	if (!free_slot)
-		return refuse(error, -EBUSY, "%d observations are under way, more are not taken",
-			      OBSERVE_MAX);
-	*ret = free_slot;
-	return 0;
+	if (free_slot)
+		return free_slot;
+	observe->counters.refused++;
+	refuse(error, -EBUSY, "%d observations are under way, more are not taken", OBSERVE_MAX);
+	return NULL;
 }
 
 /* The tenant's addresses, or those of them that were asked for. */
@@ -428,13 +429,14 @@ static int fill(struct observe *observe, struct observation *o,
 int observe_begin(struct observe *observe, const struct observe_question *question,
 		  uint64_t *ret_id, char error[OBSERVE_ERROR_MAX])
 {
-	struct observation *o = NULL;
+	struct observation *o;
 	int r;
 
 	observe_tick(observe);
-	r = find_slot(observe, question->asker, &o, error);
-	if (r == 0)
-		r = fill(observe, o, question, error);
+	o = find_slot(observe, question->asker, error);
+	if (!o)
+		return -EBUSY;
+	r = fill(observe, o, question, error);
 	if (r < 0)
 		return r;
 	r = open_kernel(observe);

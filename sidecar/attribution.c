@@ -2,6 +2,7 @@
 #include "attribution.h"
 
 #include <string.h>
+#include <utlist.h>
 
 #include "active.h"
 #include "settings_destinations.h"
@@ -29,6 +30,49 @@ static int find_path(const struct settings *settings, uint32_t mark)
 	return -1;
 }
 
+static bool one_holds(const struct address_range *ranges, unsigned count,
+		      const struct address *address)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (model_range_holds(&ranges[i], address))
+			return true;
+	return false;
+}
+
+/* An address of two users is neither's. */
+static bool is_users(const struct tenant *tenant, const char *identity,
+		     const struct address *address)
+{
+	const struct child_sa *child;
+	bool found = false;
+
+	DL_FOREACH2(tenant->children, child, tenant_next)
+	{
+		if (!one_holds(child->ranges, child->range_count, address))
+			continue;
+		if (strcmp(child->identity, identity) != 0)
+			return false;
+		found = true;
+	}
+	return found;
+}
+
+static bool covers(const struct active *active, const struct conntrack_flow *flow)
+{
+	const struct scope *scope = active->scope;
+
+	if (active->unreadable)
+		return false;
+	if (!scope)
+		return true;
+	if (scope->destination_count &&
+	    !one_holds(scope->destinations, scope->destination_count, &flow->destination))
+		return false;
+	if (scope->kind == SCOPE_USER)
+		return is_users(active->tenant, scope->identity, &flow->source);
+	return scope->kind == SCOPE_TENANT || model_range_holds(&scope->range, &flow->source);
+}
+
 static bool lets_through(const struct settings *settings, const struct active *active, int path,
 			 const struct conntrack_flow *flow)
 {
@@ -37,8 +81,19 @@ static bool lets_through(const struct settings *settings, const struct active *a
 	if (active->profile < 0)
 		return false;
 	profile = &settings->profiles[active->profile];
-	return (int)profile->path == path && strcmp(active->scope, RECORD_SCOPE_TENANT) == 0 &&
-	       settings_profile_covers(profile, flow->protocol, flow->port, &flow->destination);
+	return (int)profile->path == path &&
+	       settings_profile_covers(profile, flow->protocol, flow->port, &flow->destination) &&
+	       covers(active, flow);
+}
+
+/* What is only for a part is why it was granted; of two parts, the older one. */
+static bool is_better(const struct active *active, const struct active *found)
+{
+	if (!found || active->profile != found->profile)
+		return !found || active->profile < found->profile;
+	if (!active->scope != !found->scope)
+		return active->scope != NULL;
+	return active->id < found->id;
 }
 
 uint64_t attribution_find(void *user, const struct conntrack_flow *flow)
@@ -52,8 +107,7 @@ uint64_t attribution_find(void *user, const struct conntrack_flow *flow)
 		return USAGE_UNATTRIBUTED;
 	active = exceptions_of(core->exceptions, tenant->name);
 	for (; active; active = active->tenant_next)
-		if (lets_through(core->settings, active, path, flow) &&
-		    (!found || active->profile < found->profile))
+		if (lets_through(core->settings, active, path, flow) && is_better(active, found))
 			found = active;
 	return found ? found->id : USAGE_UNATTRIBUTED;
 }

@@ -108,14 +108,14 @@ static void print_grant(const struct plan_options *options)
 {
 	FILE *out = options->out;
 
-	fprintf(out,
-		"\nNothing was let through. What would let it through%s:\n\n"
-		"  steerctl grant",
-		options->host || options->prefix ? " (a grant is for all of the tenant's hosts)"
-						 : "");
+	fprintf(out, "\nNothing was let through. What would let it through:\n\n"
+		     "  steerctl grant");
 	print_word(out, options->tenant);
 	fprintf(out, " --profile");
 	print_word(out, options->profile);
+	if (options->host || options->prefix)
+		fprintf(out, " %s %s", options->host ? "--host" : "--prefix",
+			options->host ? options->host : options->prefix);
 	fprintf(out, " \\\n      --change-request CR --accepted-by WHO --accept-risk"
 		     " --reason TEXT --expires 30d\n");
 }

@@ -142,8 +142,10 @@ def test_standard_input(lone):
     ({"expires_at": "2099-01-01T00:00:00Z"}, "max_lifetime"),
     ({"risk_sha256": "ab" * 32}, "risk_sha256: not the hash"),
     ({"risk_sha256": None}, "risk_sha256: expected"),
-    ({"scope": "198.18.1.5"}, "scope: expected \"tenant\""),
-    ({"destinations": "203.0.113.0/24"}, "destinations: expected none"),
+    ({"scope": "198.18.1.5"}, "entry 2: scope: "),
+    ({"scope": "host 198.18.1.0/24"}, "entry 2: scope: "),
+    ({"destinations": "203.0.113.1/24"}, "entry 2: destinations: "),
+    ({"destinations": "10.0.0.0/8"}, "private"),
     ({"tenant": "acme"}, "as entry 1, line 4"),
 ))
 def test_a_wrong_entry_and_nothing_is_applied(lone, apply, changes, says):

@@ -106,7 +106,8 @@ static void connect_tenant(const char *tenant, uint32_t id, const char *ts)
 	assert_int_equal(model_apply(&core.model, &ev), 0);
 }
 
-static uint64_t grant(const char *tenant, const char *profile)
+static uint64_t grant_part(const char *tenant, const char *profile, const char *scope,
+			   const char *destinations)
 {
 	struct exception exception = { .change_request = "CR-1",
 				       .accepted_by = "A. Officer",
@@ -117,9 +118,16 @@ static uint64_t grant(const char *tenant, const char *profile)
 
 	strcpy(exception.tenant, tenant);
 	strcpy(exception.profile, profile);
+	strcpy(exception.scope, scope);
+	strcpy(exception.destinations, destinations);
 	if (exceptions_grant(core.exceptions, &exception, error) < 0)
 		fail_msg("%s", error);
 	return exception.id;
+}
+
+static uint64_t grant(const char *tenant, const char *profile)
+{
+	return grant_part(tenant, profile, RECORD_SCOPE_TENANT, "");
 }
 
 static uint64_t find(const char *source, const char *destination, uint16_t port, uint32_t mark)
@@ -185,6 +193,44 @@ static void test_two_tenants_with_one_address(void **state)
 	assert_true(several);
 }
 
+static void connect_user(const char *identity, uint32_t id, const char *ts)
+{
+	const struct event ev = { .type = EVENT_CHILD_UP,
+				  .tenant = "acme",
+				  .identity = identity,
+				  .ike_id = id,
+				  .child_id = id,
+				  .spi_in = 0xc0000000 + id,
+				  .remote_ts = { ts },
+				  .remote_ts_count = 1 };
+
+	assert_int_equal(model_apply(&core.model, &ev), 0);
+}
+
+/* The one that was granted for just that, before the one for all. */
+static void test_parts(void **state)
+{
+	uint64_t host, user, somewhere, all;
+
+	(void)state;
+	connect_user("anna", 1, "198.18.1.5/32");
+	connect_user("ben", 2, "198.18.1.6/32");
+	connect_user("carl", 3, "198.18.1.7/32");
+	connect_user("anna", 4, "198.18.1.8/32");
+	connect_user("ben", 5, "198.18.1.8/32");
+	host = grant_part("acme", "skype", "host 198.18.1.7", "");
+	user = grant_part("acme", "skype", "user anna", "");
+	somewhere = grant_part("acme", "skype", RECORD_SCOPE_TENANT, "203.0.113.0/24");
+	assert_int_equal(find("198.18.1.5", "198.51.100.1", 443, BYPASS), user);
+	assert_int_equal(find("198.18.1.8", "198.51.100.1", 443, BYPASS), 0);
+	assert_int_equal(find("198.18.1.6", "198.51.100.1", 443, BYPASS), 0);
+	assert_int_equal(find("198.18.1.6", "203.0.113.10", 443, BYPASS), somewhere);
+	assert_int_equal(find("198.18.1.7", "203.0.113.10", 443, BYPASS), host);
+	all = grant("acme", "skype");
+	assert_int_equal(find("198.18.1.7", "198.51.100.1", 443, BYPASS), host);
+	assert_int_equal(find("198.18.1.6", "198.51.100.1", 443, BYPASS), all);
+}
+
 static void test_more_child_sas_than_are_known(void **state)
 {
 	(void)state;
@@ -209,7 +255,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_the_tenants_exception),        TEST(test_the_first_rule_that_matches),
 		TEST(test_two_tenants_with_one_address), TEST(test_more_child_sas_than_are_known),
-		TEST(test_an_unidentified_peer),
+		TEST(test_an_unidentified_peer),         TEST(test_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,6 @@
 #include "attribution.h"
 
 #include <string.h>
-#include <utlist.h>
 
 #include "active.h"
 #include "settings_destinations.h"
@@ -30,70 +29,65 @@ static int find_path(const struct settings *settings, uint32_t mark)
 	return -1;
 }
 
-static bool one_holds(const struct address_range *ranges, unsigned count,
-		      const struct address *address)
-{
-	for (unsigned i = 0; i < count; i++)
-		if (model_range_holds(&ranges[i], address))
-			return true;
-	return false;
-}
+/* With more child SAs than that nobody looks at each for its identity, flow after flow. */
+#define CHILDREN_MAX 1024
 
-/* An address of two users is neither's. */
-static bool is_users(const struct tenant *tenant, const char *identity,
-		     const struct address *address)
+/* May the flow be one of these child SAs', and is it for certain? */
+static enum owner find_user(const struct tenant *tenant, const char *identity,
+			    const struct address *source)
 {
-	const struct child_sa *child;
-	bool found = false;
+	const struct child_sa *child = tenant->children;
+	unsigned his = 0, others = 0;
 
-	DL_FOREACH2(tenant->children, child, tenant_next)
-	{
-		if (!one_holds(child->ranges, child->range_count, address))
-			continue;
-		if (strcmp(child->identity, identity) != 0)
-			return false;
-		found = true;
+	if (tenant->child_count > CHILDREN_MAX)
+		return OWNER_SEVERAL;
+	for (; child; child = child->tenant_next) {
+		bool has = false;
+
+		for (unsigned i = 0; i < child->range_count; i++)
+			has = has || model_range_holds(&child->ranges[i], source);
+		his += has && strcmp(child->identity, identity) == 0;
+		others += has && strcmp(child->identity, identity) != 0;
 	}
-	return found;
+	if (his && others)
+		return OWNER_SEVERAL;
+	return his ? OWNER_ONE : OWNER_NONE;
 }
 
-static bool covers(const struct active *active, const struct conntrack_flow *flow)
+static enum owner find_part(const struct tenant *tenant, const struct scope *scope,
+			    const struct conntrack_flow *flow)
 {
-	const struct scope *scope = active->scope;
+	bool to = !scope || !scope->destination_count;
 
-	if (active->unreadable)
-		return false;
-	if (!scope)
-		return true;
-	if (scope->destination_count &&
-	    !one_holds(scope->destinations, scope->destination_count, &flow->destination))
-		return false;
+	for (unsigned i = 0; scope && i < scope->destination_count; i++)
+		to = to || model_range_holds(&scope->destinations[i], &flow->destination);
+	if (!to)
+		return OWNER_NONE;
+	if (!scope || scope->kind == SCOPE_TENANT)
+		return OWNER_ONE;
 	if (scope->kind == SCOPE_USER)
-		return is_users(active->tenant, scope->identity, &flow->source);
-	return scope->kind == SCOPE_TENANT || model_range_holds(&scope->range, &flow->source);
+		return find_user(tenant, scope->identity, &flow->source);
+	return model_range_holds(&scope->range, &flow->source) ? OWNER_ONE : OWNER_NONE;
 }
 
-static bool lets_through(const struct settings *settings, const struct active *active, int path,
-			 const struct conntrack_flow *flow)
+/* May this exception have let the flow through, and is it for certain? */
+static enum owner lets_through(const struct settings *settings, const struct active *active,
+			       int path, const struct conntrack_flow *flow)
 {
 	const struct profile *profile;
 
-	if (active->profile < 0)
-		return false;
+	if (active->profile < 0 || active->unreadable)
+		return OWNER_NONE;
 	profile = &settings->profiles[active->profile];
-	return (int)profile->path == path &&
-	       settings_profile_covers(profile, flow->protocol, flow->port, &flow->destination) &&
-	       covers(active, flow);
+	if ((int)profile->path != path ||
+	    !settings_profile_covers(profile, flow->protocol, flow->port, &flow->destination))
+		return OWNER_NONE;
+	return find_part(active->tenant, active->scope, flow);
 }
 
-/* What is only for a part is why it was granted; of two parts, the older one. */
-static bool is_better(const struct active *active, const struct active *found)
+static bool is_before(const struct active *a, const struct active *b)
 {
-	if (!found || active->profile != found->profile)
-		return !found || active->profile < found->profile;
-	if (!active->scope != !found->scope)
-		return active->scope != NULL;
-	return active->id < found->id;
+	return a->profile != b->profile ? a->profile < b->profile : a->id < b->id;
 }
 
 uint64_t attribution_find(void *user, const struct conntrack_flow *flow)
@@ -106,8 +100,13 @@ uint64_t attribution_find(void *user, const struct conntrack_flow *flow)
 	if (!tenant || path < 0)
 		return USAGE_UNATTRIBUTED;
 	active = exceptions_of(core->exceptions, tenant->name);
-	for (; active; active = active->tenant_next)
-		if (lets_through(core->settings, active, path, flow) && is_better(active, found))
+	for (; active; active = active->tenant_next) {
+		const enum owner lets = lets_through(core->settings, active, path, flow);
+
+		if (lets == OWNER_SEVERAL)
+			return USAGE_UNATTRIBUTED;
+		if (lets == OWNER_ONE && (!found || is_before(active, found)))
 			found = active;
+	}
 	return found ? found->id : USAGE_UNATTRIBUTED;
 }

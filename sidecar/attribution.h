@@ -18,9 +18,8 @@ struct tenant *attribution_tenant(struct core *core, const struct address *sourc
 
 /*
  * The exception by which a flow that begins now, with this ct mark, takes its path: the tenant's for the
- * first profile that leads there and covers the flow, as in the kernel's rules; of several the one for a part of
- * the tenant, or the oldest. 0 (USAGE_UNATTRIBUTED) if
- * that is not certain. user is the struct core.
+ * first profile that leads there and covers the flow, as in the kernel's rules; of several of one profile
+ * (parts that overlap) the oldest. 0 (USAGE_UNATTRIBUTED) if that is not certain. user is the struct core.
  */
 uint64_t attribution_find(void *user, const struct conntrack_flow *flow);
 

@@ -113,9 +113,10 @@ static void print_grant(const struct plan_options *options)
 	print_word(out, options->tenant);
 	fprintf(out, " --profile");
 	print_word(out, options->profile);
-	if (options->host || options->prefix)
-		fprintf(out, " %s %s", options->host ? "--host" : "--prefix",
-			options->host ? options->host : options->prefix);
+	if (options->host || options->prefix) {
+		fprintf(out, options->host ? " --host" : " --prefix");
+		print_word(out, options->host ? options->host : options->prefix);
+	}
 	fprintf(out, " \\\n      --change-request CR --accepted-by WHO --accept-risk"
 		     " --reason TEXT --expires 30d\n");
 }

@@ -168,3 +168,19 @@ def test_steering_does_without_the_accounting(lab):
         file.unlink()
     wait_until(lambda: lab.steer.status()["accounting"]["ok"], "it is written again", 25)
     assert usage(lab, number)["flows"] > 0
+
+
+def test_part_of_a_tenant(lab):
+    """Two exceptions of one tenant, for a host each: each has its own flows."""
+    source, other = lab.source("acme"), "198.18.1.77"
+    lab.network.ip("acme", "address", "replace", f"{other}/32", "dev", "lo")
+    lab.steer.grant("acme", "--host", source)
+    lab.steer.grant("acme", "--host", other)
+    numbers = {e["scope"]: e["id"] for e in lab.steer.exceptions()}
+    mine, others = numbers[f"host {source}"], numbers[f"host {other}"]
+    lab.wait_path("acme", "bypass")
+    used = wait_usage(lab, mine, lambda e: e["flows"], "the first host's flows are counted")
+    assert used["scope"] == f"host {source}"
+    assert usage(lab, others)["flows"] == 0
+    lab.wait_path("acme", "bypass", source=other)
+    wait_usage(lab, others, lambda e: e["flows"], "the second host's flows are counted")

@@ -244,6 +244,9 @@ static void test_plan(void **state)
 	expect("Left out: 2 flows from addresses that another tenant has too");
 	expect("  steerctl grant acme --profile skype \\\n");
 	assert_null(strstr(out, "LOWER BOUND"));
+	assert_int_equal(RUN("plan", "acme", "--profile", "skype", "--host", "198.18.1.5"),
+			 STEERCTL_OK);
+	expect("  steerctl grant acme --profile skype --host 198.18.1.5 \\\n");
 }
 
 static void test_plan_usage(void **state)

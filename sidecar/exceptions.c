@@ -12,6 +12,7 @@
 #include "audit_tell.h"
 #include "clock.h"
 #include "endings.h"
+#include "grant_rules.h"
 #include "log.h"
 #include "risk.h"
 
@@ -279,32 +280,6 @@ static void accept_risk(struct exception *exception)
 	risk_sha256(exception->risk_sha256);
 }
 
-/* age_us: how long the tenant has had it already. */
-static int check_lifetime(const struct exceptions *exceptions, const char *profile, bool is_try,
-			  int64_t age_us, int64_t left_us, char error[EXCEPTIONS_ERROR_MAX])
-{
-	const int index = settings_profile_index(exceptions->settings, profile);
-	int64_t max;
-
-	if (index < 0)
-		return refuse(error, -EINVAL,
-			      "there is no profile \"%s\"; steerctl profiles lists them", profile);
-	if (left_us <= 0)
-		return refuse(error, -EINVAL, "expires: an exception needs an end to come");
-	if (is_try && age_us + left_us > SETTINGS_TRY_MAX_S * 1000000)
-		return refuse(
-			error, -EINVAL,
-			"expires: a try lasts at most %lld minutes; then grant what it showed",
-			(long long)SETTINGS_TRY_MAX_S / 60);
-	max = exceptions->settings->profiles[index].max_lifetime_s;
-	if (!max || age_us + left_us <= max * 1000000)
-		return 0;
-	return refuse(error, -EINVAL,
-		      "expires: profile \"%s\" allows exceptions of at most %lld seconds "
-		      "(max_lifetime)%s",
-		      profile, (long long)max, age_us ? " from the first grant on" : "");
-}
-
 static int check_store(const struct exceptions *exceptions, char error[EXCEPTIONS_ERROR_MAX])
 {
 	return exceptions->store ? 0
@@ -318,76 +293,6 @@ static int refuse_store(const struct exceptions *exceptions, int r,
 	return refuse(error, r, "%s",
 		      *exceptions->error || !exceptions->store ? exceptions->error
 							       : store_error(exceptions->store));
-}
-
-static int read_scope(struct exception *exception, char error[EXCEPTIONS_ERROR_MAX])
-{
-	struct scope *scope = NULL;
-	char why[SCOPE_ERROR_MAX];
-	int r = scope_parse(exception->scope, exception->destinations, &scope, why);
-
-	if (r < 0)
-		return refuse(error, r, "%s", why);
-	scope_text(scope, exception->scope);
-	scope_destinations_text(scope, exception->destinations);
-	scope_free(scope);
-	return 0;
-}
-
-static int check_room(const struct exceptions *exceptions, const char *name,
-		      char error[EXCEPTIONS_ERROR_MAX])
-{
-	const struct tenant *tenant = model_find_tenant(exceptions->model, name);
-
-	if (actives_count(exceptions->actives) >= EXCEPTIONS_MAX)
-		return refuse(error, -ENOBUFS, "%d exceptions are active, more are not taken",
-			      EXCEPTIONS_MAX);
-	if (tenant && tenant->exception_count >= EXEMPTIONS_MAX)
-		return refuse(error, -ENOBUFS,
-			      "%d exceptions of this tenant are active, more are not taken",
-			      EXEMPTIONS_MAX);
-	return 0;
-}
-
-/* The scope is canonical. */
-static int check_try(const struct exceptions *exceptions, const struct exception *exception,
-		     char error[EXCEPTIONS_ERROR_MAX])
-{
-	char scope[SCOPE_TEXT_MAX];
-	struct active *const *tries;
-	unsigned count;
-
-	if (strncmp(exception->scope, "host ", 5) != 0 &&
-	    strncmp(exception->scope, "user ", 5) != 0)
-		return refuse(error, -EINVAL, "scope: a try is of one host or one user");
-	tries = actives_tries(exceptions->actives, &count);
-	if (count == ACTIVES_TRIES_MAX)
-		return refuse(error, -ENOBUFS, "%u tries are under way, more are not taken", count);
-	for (unsigned i = 0; i < count; i++) {
-		scope_text(tries[i]->scope, scope);
-		if (strcmp(tries[i]->tenant->name, exception->tenant) == 0 &&
-		    strcmp(scope, exception->scope) == 0)
-			return refuse(error, -EEXIST,
-				      "exception %llu tries this host or user already, with "
-				      "profile \"%s\"",
-				      (unsigned long long)tries[i]->id, tries[i]->profile_name);
-	}
-	return 0;
-}
-
-static int check_grant(const struct exceptions *exceptions, struct exception *exception,
-		       char error[EXCEPTIONS_ERROR_MAX])
-{
-	int r = check_lifetime(exceptions, exception->profile, record_is_try(exception), 0,
-			       exception->expires_at_us - exception->granted.wall_us, error);
-
-	if (r == 0)
-		r = check_store(exceptions, error);
-	if (r == 0)
-		r = read_scope(exception, error);
-	if (r == 0)
-		r = check_room(exceptions, exception->tenant, error);
-	return r == 0 && record_is_try(exception) ? check_try(exceptions, exception, error) : r;
 }
 
 static const struct active *find_twin(const struct exceptions *exceptions,
@@ -433,9 +338,14 @@ static int write_grant(struct exceptions *exceptions, struct exception *exceptio
 int exceptions_check_grant(const struct exceptions *exceptions, struct exception *exception,
 			   char error[EXCEPTIONS_ERROR_MAX])
 {
+	const struct grant_rules rules = { exceptions->settings, exceptions->actives,
+					   exceptions->model };
+	int r;
+
 	exception->granted = exception->end_set = clock_read();
 	accept_risk(exception);
-	return check_grant(exceptions, exception, error);
+	r = check_store(exceptions, error);
+	return r < 0 ? r : grant_rules_check(&rules, exception, error);
 }
 
 int exceptions_grant(struct exceptions *exceptions, struct exception *exception,
@@ -495,9 +405,9 @@ static int check_change(const struct exceptions *exceptions, const struct active
 	if (active->expires_at_us && change->expires_at_us > active->expires_at_us &&
 	    !(change->risk_accepted && change->accepted_by))
 		return refuse(error, -EINVAL, "%s", RISK_NEEDED_AGAIN);
-	return check_lifetime(exceptions, active->profile_name, active->is_try,
-			      active_age_us(active, &now), change->expires_at_us - now.wall_us,
-			      error);
+	return grant_rules_lifetime(exceptions->settings, active->profile_name, active->is_try,
+				    active_age_us(active, &now),
+				    change->expires_at_us - now.wall_us, error);
 }
 
 static void set_text(char *field, const char *text)

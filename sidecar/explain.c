@@ -12,6 +12,8 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "active.h"
+#include "clock.h"
 #include "commands.h"
 #include "daemon.h"
 #include "destinations.h"
@@ -21,6 +23,9 @@
 /* A scope in a sentence is cut to this; and so many of a tenant are told of. */
 #define EXPLAIN_PART_MAX 420
 #define EXPLAIN_PARTS_MAX 8
+#define EXPLAIN_LEFT_MAX 64
+/* A sentence, with three texts of a record in it. */
+#define EXPLAIN_REASON_MAX 1024
 
 struct question {
 	struct daemon *daemon;
@@ -40,7 +45,7 @@ static void reason(struct question *q, bool met, const char *format, ...)
 
 static void reason(struct question *q, bool met, const char *format, ...)
 {
-	char text[512];
+	char text[EXPLAIN_REASON_MAX];
 	va_list args;
 
 	va_start(args, format);
@@ -218,6 +223,49 @@ static void explain_uncovered(struct question *q)
 		       q->tenant && q->tenant->partial ? " from there" : "");
 }
 
+/* The record behind an exemption; false: the store does not say. */
+static bool find_record(const struct question *q, const struct exemption *exemption,
+			struct exception *ret)
+{
+	struct exceptions *exceptions = q->daemon->core.exceptions;
+	const struct active *active = exceptions_of(exceptions, q->tenant->name);
+
+	while (active && (active->unreadable || active->profile != (int)exemption->profile ||
+			  scope_compare(active->scope, exemption->scope) != 0))
+		active = active->tenant_next;
+	return active && exceptions_store(exceptions) &&
+	       store_find(exceptions_store(exceptions), active->id, ret) == 0;
+}
+
+static void write_left(int64_t until, char buf[EXPLAIN_LEFT_MAX])
+{
+	const long long min = (until - clock_boottime_us()) / 60000000;
+
+	if (until == EXEMPT_FOREVER)
+		strcpy(buf, "without an end");
+	else
+		snprintf(buf, EXPLAIN_LEFT_MAX, "%lld days %lld h %lld min left", min / 1440,
+			 min / 60 % 24, min % 60);
+}
+
+/* Of the record as it is on disk: who answers for it, and for how long. */
+static void explain_record(struct question *q, const struct exemption *exemption)
+{
+	struct exception record;
+	char left[EXPLAIN_LEFT_MAX];
+
+	if (!find_record(q, exemption, &record))
+		return;
+	write_left(exemption->until, left);
+	reason(q, true, "exception %llu: risk accepted by %s, granted by %s for %s, %s",
+	       (unsigned long long)record.id, record.accepted_by, record.granted_by.name,
+	       record.change_request, left);
+	if (q->daemon->core.settings->pinning)
+		reason(q, true,
+		       "flows that began before it was granted, %lld min ago, stay enforced",
+		       (long long)(clock_wall_us() - record.granted.wall_us) / 60000000);
+}
+
 static void explain_exception(struct question *q, const struct exemption *exemption)
 {
 	const struct settings *settings = q->daemon->core.settings;
@@ -229,6 +277,7 @@ static void explain_exception(struct question *q, const struct exemption *exempt
 		write_scope(exemption->scope, part);
 		reason(q, true, "an exception for profile %s is active (%s), path %s",
 		       profile->name, part, settings->paths[profile->path].name);
+		explain_record(q, exemption);
 		return;
 	}
 	if (q->protocol)

@@ -60,6 +60,19 @@ bool record_is_try(const struct exception *exception)
 	return strcmp(exception->kind, RECORD_KIND_TRY) == 0;
 }
 
+int record_canonical_scope(struct exception *exception, char error[SCOPE_ERROR_MAX])
+{
+	struct scope *scope = NULL;
+	int r = scope_parse(exception->scope, exception->destinations, &scope, error);
+
+	if (r < 0)
+		return r;
+	scope_text(scope, exception->scope);
+	scope_destinations_text(scope, exception->destinations);
+	scope_free(scope);
+	return 0;
+}
+
 static bool is_there(const struct record_field *field, const void *at)
 {
 	if (field->kind == RECORD_TEXT)

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "digest.h"
 #include "json_writer.h"
+#include "scope.h"
 #include "settings.h"
 #include "tenant_name.h"
 
@@ -60,6 +61,10 @@ struct exception {
 };
 
 bool record_is_try(const struct exception *exception);
+
+/* Give scope ("": all of the tenant) and destinations the form that tells whether two cover the same. As
+ * scope_parse(): -EINVAL and which is wrong, -ENOMEM. */
+int record_canonical_scope(struct exception *exception, char error[SCOPE_ERROR_MAX]);
 
 enum record_kind {
 	RECORD_TEXT, /* char[size] */

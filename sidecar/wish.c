@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "rfc3339.h"
-#include "scope.h"
 
 const char *const wish_members[] = { "tenant",       "profile",    "scope",
 				     "destinations", "expires_at", "change_request",
@@ -61,20 +60,6 @@ int wish_set_number(struct exception *wish, const struct record_field *field, in
 	return 0;
 }
 
-/* In the form that tells whether two cover the same. */
-static int complete_scope(struct exception *wish, char error[WISH_ERROR_MAX])
-{
-	struct scope *scope = NULL;
-	int r = scope_parse(wish->scope, wish->destinations, &scope, error);
-
-	if (r < 0)
-		return r;
-	scope_text(scope, wish->scope);
-	scope_destinations_text(scope, wish->destinations);
-	scope_free(scope);
-	return 0;
-}
-
 int wish_complete(struct exception *wish, char error[WISH_ERROR_MAX])
 {
 	if (!tenant_name_valid(wish->tenant)) {
@@ -86,7 +71,7 @@ int wish_complete(struct exception *wish, char error[WISH_ERROR_MAX])
 		snprintf(error, WISH_ERROR_MAX, "profile: expected the name of a profile");
 		return -EINVAL;
 	}
-	return complete_scope(wish, error);
+	return record_canonical_scope(wish, error);
 }
 
 static void write_member(struct json_writer *w, const struct record_field *field, const void *at)

@@ -2,6 +2,7 @@
 """steerctl says what was wrong, and changes nothing then."""
 
 import json
+import re
 
 import pytest
 
@@ -160,6 +161,11 @@ def test_explain_tells_the_path(lab):
     for subject in ("acme", lab.source("acme"), lab.source("acme", 6)):
         told = lab.steer.ctl("explain", subject).stdout
         assert "bypass" in told, told
+        assert re.search(r"exception \d+: risk accepted by ciso@acme.example, granted by root for CR-1, "
+                         "29 days 23 h", told), told
+        assert "flows that began before it was granted, 0 min ago, stay enforced" in told, told
+    lab.steer.revoke("acme")
+    assert "risk accepted" not in lab.steer.ctl("explain", "acme").stdout
 
 
 def test_history_keeps_who_accepted_the_risk(lab):

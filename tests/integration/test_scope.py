@@ -24,7 +24,7 @@ def fixture_two(lab):
     return lab
 
 
-def other(lab, family, timeout=5.0):
+def other(lab, family, timeout=None):
     return lab.verdict("acme", "nontls443", family, timeout, source=OTHER[family])
 
 

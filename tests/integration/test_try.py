@@ -54,7 +54,7 @@ def result(lab, exception_id):
     return lab.steer.ask("try", "--result", exception_id)["try"]
 
 
-def other(lab, family, timeout=5.0):
+def other(lab, family, timeout=None):
     return lab.verdict("acme", "nontls443", family, timeout, source=OTHER[family])
 
 

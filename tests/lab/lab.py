@@ -14,7 +14,7 @@ from .enforce import start_enforcement
 from .flow_process import FlowProcess, Reporter
 from .pki import Pki
 from .steer import Steer
-from .system import LabError, Process, StateDir, tail, wait_until
+from .system import PATIENCE, LabError, Process, StateDir, tail, wait_until
 from .topology import CLIENTS, SERVER4, SERVER6, Network
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -219,8 +219,10 @@ class Lab:
 
     # Traffic
 
-    def probe(self, name, kind, family=4, timeout=5.0, source=None, target=None, proxy=None):
-        """target is another address than the server's; proxy that of an explicit proxy."""
+    def probe(self, name, kind, family=4, timeout=None, source=None, target=None, proxy=None):
+        """target is another address than the server's; proxy that of an explicit proxy; timeout in
+        seconds, by default what any answer should be there in."""
+        timeout = timeout or 5.0 * PATIENCE
         done = self.network.exec(
             name, PYTHON, *BARE, HERE / "probe.py", kind,
             "--source", source or self.source(name, family),
@@ -228,7 +230,7 @@ class Lab:
             "--tag", name, *(["--proxy", proxy] if proxy else []), timeout=timeout * 4 + 10)
         return json.loads(done.stdout)
 
-    def verdict(self, name, kind, family=4, timeout=5.0, **more):
+    def verdict(self, name, kind, family=4, timeout=None, **more):
         """Outcome and path of one probe."""
         result = self.probe(name, kind, family, timeout, **more)
         return result["outcome"], result["path"]

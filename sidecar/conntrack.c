@@ -10,7 +10,6 @@
 #include <netlink/netfilter/nfnl.h>
 #include <netlink/netlink.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include "conntrack_netlink.h"
 #include "log.h"
 #include "prefixes.h"
+#include "thread.h"
 
 /* After a walk it rests for so many times as long, a second at the most. */
 #define REST_TIMES 19
@@ -300,33 +300,6 @@ static void release(struct conntrack *ct)
 	free(ct);
 }
 
-/* Signals are the main loop's. */
-static int start_thread(struct conntrack *ct)
-{
-	sigset_t all;
-	sigset_t before;
-	int err;
-
-	sigfillset(&all);
-	err = pthread_sigmask(SIG_SETMASK, &all, &before);
-	if (err != 0)
-		return -err;
-	err = pthread_create(&ct->thread, NULL, run, ct);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -err;
-}
-
-/* Rests are measured by the clock that nobody sets. */
-static void init_wake(pthread_cond_t *wake)
-{
-	pthread_condattr_t attributes;
-
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(wake, &attributes);
-	pthread_condattr_destroy(&attributes);
-}
-
 int conntrack_start(uint32_t marks, struct conntrack **ret_conntrack)
 {
 	struct conntrack *ct = calloc(1, sizeof(*ct));
@@ -336,12 +309,12 @@ int conntrack_start(uint32_t marks, struct conntrack **ret_conntrack)
 		return err;
 	ct->marks = marks;
 	pthread_mutex_init(&ct->lock, NULL);
-	init_wake(&ct->wake);
+	thread_init_wake(&ct->wake);
 	ct->queue = calloc(1, sizeof(*ct->queue));
 	ct->current = calloc(1, sizeof(*ct->current));
 	ct->kept = prefixes_new();
 	if (ct->queue != NULL && ct->current != NULL && ct->kept != NULL)
-		err = start_thread(ct);
+		err = thread_start(&ct->thread, run, ct);
 	if (err < 0) {
 		release(ct);
 		return err;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/filter.h>
+#include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <string.h>
@@ -66,15 +67,17 @@ static bool read_tuple(const struct nlattr *tuple, struct conntrack_flow *flow)
 	return true;
 }
 
-static bool read_counter(const struct nlattr *nest, uint64_t *ret)
+static bool read_counter(const struct nlattr *nest, uint64_t *ret, uint64_t *ret_packets)
 {
 	struct attributes counters;
-	uint64_t bytes;
+	uint64_t bytes, packets;
 
 	if (!read_nested(nest, &counters) ||
 	    !read_bytes(counters.at[CTA_COUNTERS_BYTES], &bytes, sizeof(bytes)))
 		return false;
 	*ret = be64toh(bytes);
+	if (read_bytes(counters.at[CTA_COUNTERS_PACKETS], &packets, sizeof(packets)))
+		*ret_packets += be64toh(packets);
 	return true;
 }
 
@@ -95,8 +98,10 @@ int conntrack_flow_parse(const struct nlmsghdr *message, size_t len,
 		flow.id = ntohl(number);
 	if (read_bytes(entry.at[CTA_MARK], &number, sizeof(number)))
 		flow.mark = ntohl(number);
-	flow.counted = read_counter(entry.at[CTA_COUNTERS_ORIG], &flow.sent) &&
-		       read_counter(entry.at[CTA_COUNTERS_REPLY], &flow.received);
+	if (read_bytes(entry.at[CTA_STATUS], &number, sizeof(number)))
+		flow.answered = (ntohl(number) & IPS_SEEN_REPLY) != 0;
+	flow.counted = read_counter(entry.at[CTA_COUNTERS_ORIG], &flow.sent, &flow.packets) &&
+		       read_counter(entry.at[CTA_COUNTERS_REPLY], &flow.received, &flow.packets);
 	*ret_flow = flow;
 	*ret_kind = NFNL_MSG_TYPE(message->nlmsg_type) == IPCTNL_MSG_CT_DELETE
 			    ? CONNTRACK_FLOW_DESTROY

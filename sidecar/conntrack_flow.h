@@ -27,6 +27,8 @@ struct conntrack_flow {
 	uint32_t mark;
 	bool counted;            /* there are counters (net.netfilter.nf_conntrack_acct) */
 	uint64_t sent, received; /* bytes of the original and of the reply direction */
+	uint64_t packets;        /* of both */
+	bool answered;           /* there was a reply */
 };
 
 /*

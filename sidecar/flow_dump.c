@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "flow_dump.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -184,21 +184,6 @@ static void release(struct flow_dump *dump)
 	free(dump);
 }
 
-/* Signals are the main loop's. */
-static int start_thread(struct flow_dump *dump)
-{
-	sigset_t all, before;
-	int err;
-
-	sigfillset(&all);
-	err = pthread_sigmask(SIG_SETMASK, &all, &before);
-	if (err)
-		return -err;
-	err = pthread_create(&dump->thread, NULL, run, dump);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -err;
-}
-
 int flow_dump_start(struct flow_dump **ret_dump)
 {
 	struct flow_dump *dump = calloc(1, sizeof(*dump));
@@ -210,7 +195,7 @@ int flow_dump_start(struct flow_dump **ret_dump)
 	pthread_cond_init(&dump->wake, NULL);
 	dump->fd = -1;
 	dump->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = dump->done_fd < 0 ? -errno : start_thread(dump);
+	r = dump->done_fd < 0 ? -errno : thread_start(&dump->thread, run, dump);
 	if (r < 0)
 		release(dump);
 	else

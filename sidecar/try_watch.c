@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "try_watch.h"
 
-#include <arpa/inet.h>
-#include <endian.h>
 #include <errno.h>
-#include <linux/netfilter/nf_conntrack_common.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_conntrack.h>
-#include <netlink/attr.h>
 #include <netlink/msg.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -18,8 +11,11 @@
 #include <unistd.h>
 #include <uthash.h>
 
+#include "conntrack_flow.h"
 #include "conntrack_netlink.h"
 #include "log.h"
+#include "model.h"
+#include "thread.h"
 
 /* What makes a flow another one; compared bytewise. */
 struct flow_key {
@@ -61,81 +57,12 @@ struct try_watch {
 
 /* Entries */
 
-struct tuple {
-	struct address_range source; /* of one address */
-	struct flow_key key;         /* but for the id */
-};
-
-static bool copy_address(struct nlattr *attr, size_t len, uint8_t ret_bytes[16])
-{
-	if (attr == NULL || nla_len(attr) != (int)len)
-		return false;
-	memset(ret_bytes, 0, 16);
-	memcpy(ret_bytes, nla_data(attr), len);
-	return true;
-}
-
-static bool read_addresses(struct nlattr *nested, struct tuple *ret)
-{
-	struct nlattr *ip[CTA_IP_MAX + 1];
-	bool four;
-
-	if (nested == NULL || nla_parse_nested(ip, CTA_IP_MAX, nested, NULL) < 0)
-		return false;
-	four = ip[CTA_IP_V4_SRC] != NULL;
-	ret->source.family = four ? AF_INET : AF_INET6;
-	ret->key.family = four ? AF_INET : AF_INET6;
-	return copy_address(ip[four ? CTA_IP_V4_SRC : CTA_IP_V6_SRC], four ? 4 : 16,
-			    ret->source.lo) &&
-	       copy_address(ip[four ? CTA_IP_V4_DST : CTA_IP_V6_DST], four ? 4 : 16,
-			    ret->key.destination);
-}
-
-static bool read_protocol(struct nlattr *nested, struct tuple *ret)
-{
-	struct nlattr *proto[CTA_PROTO_MAX + 1];
-
-	if (nested == NULL || nla_parse_nested(proto, CTA_PROTO_MAX, nested, NULL) < 0 ||
-	    proto[CTA_PROTO_NUM] == NULL || nla_len(proto[CTA_PROTO_NUM]) < 1)
-		return false;
-	ret->key.protocol = nla_get_u8(proto[CTA_PROTO_NUM]);
-	if (proto[CTA_PROTO_DST_PORT] != NULL && nla_len(proto[CTA_PROTO_DST_PORT]) >= 2)
-		ret->key.port = ntohs(nla_get_u16(proto[CTA_PROTO_DST_PORT]));
-	return true;
-}
-
-static bool read_tuple(struct nlattr *nested, struct tuple *ret)
-{
-	struct nlattr *parts[CTA_TUPLE_MAX + 1];
-
-	memset(ret, 0, sizeof(*ret));
-	return nested != NULL && nla_parse_nested(parts, CTA_TUPLE_MAX, nested, NULL) >= 0 &&
-	       read_addresses(parts[CTA_TUPLE_IP], ret) &&
-	       read_protocol(parts[CTA_TUPLE_PROTO], ret);
-}
-
-static void add_counters(struct nlattr *nested, struct flow *flow)
-{
-	struct nlattr *counters[CTA_COUNTERS_MAX + 1];
-
-	if (nested == NULL || nla_parse_nested(counters, CTA_COUNTERS_MAX, nested, NULL) < 0 ||
-	    counters[CTA_COUNTERS_PACKETS] == NULL || counters[CTA_COUNTERS_BYTES] == NULL)
-		return;
-	flow->packets += be64toh(nla_get_u64(counters[CTA_COUNTERS_PACKETS]));
-	flow->bytes += be64toh(nla_get_u64(counters[CTA_COUNTERS_BYTES]));
-}
-
 /* Of two sightings the later one says more. */
-static void note_sighting(struct flow *flow, struct nlattr **tb)
+static void note_sighting(struct flow *flow, const struct conntrack_flow *seen)
 {
-	struct flow now = { .answered = flow->answered };
-
-	add_counters(tb[CTA_COUNTERS_ORIG], &now);
-	add_counters(tb[CTA_COUNTERS_REPLY], &now);
-	flow->packets = now.packets;
-	flow->bytes = now.bytes;
-	if (tb[CTA_STATUS] != NULL && nla_len(tb[CTA_STATUS]) >= 4)
-		flow->answered |= (ntohl(nla_get_u32(tb[CTA_STATUS])) & IPS_SEEN_REPLY) != 0;
+	flow->packets = seen->packets;
+	flow->bytes = seen->sent + seen->received;
+	flow->answered = flow->answered || seen->answered;
 }
 
 static struct flow *get_flow(struct try *try, const struct flow_key *key)
@@ -155,41 +82,48 @@ static struct flow *get_flow(struct try *try, const struct flow_key *key)
 	return flow;
 }
 
-static bool is_of(const struct try_target *target, uint32_t mark,
-		  const struct address_range *source)
+static bool is_of(const struct try_target *target, uint32_t mark, const struct address *source)
 {
 	if (target->mark != mark)
 		return false;
 	for (unsigned i = 0; i < target->range_count; i++)
-		if (target->ranges[i].family == source->family &&
-		    memcmp(target->ranges[i].lo, source->lo, sizeof(source->lo)) <= 0 &&
-		    memcmp(source->lo, target->ranges[i].hi, sizeof(source->lo)) <= 0)
+		if (model_range_holds(&target->ranges[i], source))
 			return true;
 	return false;
 }
 
+static struct flow_key key_of(const struct conntrack_flow *seen)
+{
+	struct flow_key key;
+
+	memset(&key, 0, sizeof(key));
+	memcpy(key.destination, seen->destination.bytes, sizeof(key.destination));
+	key.id = seen->id;
+	key.port = seen->port;
+	key.protocol = seen->protocol;
+	key.family = (uint8_t)seen->destination.family;
+	return key;
+}
+
 static int on_entry(struct nl_msg *msg, void *user)
 {
-	struct nlattr *tb[CTA_MAX + 1];
+	const struct nlmsghdr *message = nlmsg_hdr(msg);
 	struct try_watch *watch = user;
-	struct tuple tuple;
+	enum conntrack_flow_kind kind;
+	struct conntrack_flow seen;
+	struct flow_key key;
 	struct flow *flow;
-	uint32_t mark;
 
-	if (nlmsg_parse(nlmsg_hdr(msg), sizeof(struct nfgenmsg), tb, CTA_MAX, NULL) < 0 ||
-	    tb[CTA_MARK] == NULL || nla_len(tb[CTA_MARK]) < 4 ||
-	    !read_tuple(tb[CTA_TUPLE_ORIG], &tuple))
+	if (conntrack_flow_parse(message, message->nlmsg_len, &seen, &kind) < 0)
 		return NL_OK;
-	if (tb[CTA_ID] != NULL && nla_len(tb[CTA_ID]) >= 4)
-		tuple.key.id = nla_get_u32(tb[CTA_ID]);
+	key = key_of(&seen);
 	pthread_mutex_lock(&watch->lock);
-	mark = ntohl(nla_get_u32(tb[CTA_MARK])) & watch->mask;
 	for (struct try *try = watch->tries; try != NULL; try = try->hh.next) {
-		if (!try->watched || !is_of(&try->target, mark, &tuple.source))
+		if (!try->watched || !is_of(&try->target, seen.mark & watch->mask, &seen.source))
 			continue;
-		flow = get_flow(try, &tuple.key);
+		flow = get_flow(try, &key);
 		if (flow != NULL)
-			note_sighting(flow, tb);
+			note_sighting(flow, &seen);
 	}
 	pthread_mutex_unlock(&watch->lock);
 	return NL_OK;
@@ -285,17 +219,11 @@ static void *run(void *user)
 	return NULL;
 }
 
-/* Signals are the main loop's. */
 static void start_thread(struct try_watch *watch)
 {
-	sigset_t all, before;
-
 	if (watch->started)
 		return;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	watch->started = pthread_create(&watch->thread, NULL, run, watch) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	watch->started = thread_start(&watch->thread, run, watch) == 0;
 	if (!watch->started)
 		log_limited(&watch->limit, LOG_LEVEL_WARNING, "try",
 			    "no thread to see which flows use what is tried");
@@ -306,15 +234,11 @@ static void start_thread(struct try_watch *watch)
 struct try_watch *try_watch_new(void)
 {
 	struct try_watch *watch = calloc(1, sizeof(*watch));
-	pthread_condattr_t attributes;
 
 	if (watch == NULL)
 		return NULL;
 	pthread_mutex_init(&watch->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&watch->wake, &attributes);
-	pthread_condattr_destroy(&attributes);
+	thread_init_wake(&watch->wake);
 	return watch;
 }
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "thread.h"
 #include "usage_sql.h"
 
 struct usage_store {
@@ -138,37 +138,18 @@ static void release(struct usage_store *store)
 	free(store);
 }
 
-/* Signals are the main loop's. */
-static int start_thread(struct usage_store *store)
-{
-	sigset_t all, before;
-	int err;
-
-	sigfillset(&all);
-	err = pthread_sigmask(SIG_SETMASK, &all, &before);
-	if (err)
-		return -err;
-	err = pthread_create(&store->thread, NULL, run, store);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -err;
-}
-
 int usage_store_start(const char *file, struct usage_store **ret_store)
 {
 	struct usage_store *store = calloc(1, sizeof(*store));
-	pthread_condattr_t attributes;
 	int r = -ENOMEM;
 
 	if (!store)
 		return r;
 	pthread_mutex_init(&store->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&store->wake, &attributes);
-	pthread_condattr_destroy(&attributes);
+	thread_init_wake(&store->wake);
 	store->file = strdup(file);
 	if (store->file)
-		r = start_thread(store);
+		r = thread_start(&store->thread, run, store);
 	if (r < 0) {
 		release(store);
 		return r;

@@ -88,8 +88,9 @@ def fixture_streaming(lab):
 def judge(stream, used, deadline):
     """Wait until the deadline is well over; then no packet may have arrived after it. Until used,
     the bypass was open, so packets did arrive, of both kinds. Returns when the last one did."""
-    while time.time_ns() < deadline + AFTER_SECONDS * SECOND:
-        time.sleep(0.01)
+    over = deadline + AFTER_SECONDS * SECOND
+    wait_until(lambda: time.time_ns() >= over, "the deadline is well over",
+               10 + max(0, over - time.time_ns()) / SECOND)
     pinned, new = stream.stop()
     assert stream.sent["last"] > deadline, "the stream went on"
     for times in (pinned, new):

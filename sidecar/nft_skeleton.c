@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The text of steerd's nft table. What decides is always a positive match in two sets, one that
- * carries the lease (svc_*), and leads to the profile's own chain, and one there that names the tenant
- * (sa_*, host*_*, net*_*) or a part of it (sah*_*, san*_*, pair*_*). After that comes where the packet
- * goes (nft_destinations.c), so that it costs nothing to other packets.
+ * carries the lease (svc_*) and one that names the tenant (sa_*, host*_*, net*_*) or a part of it
+ * (sah*_*, san*_*, pair*_*). After that comes where the packet goes (nft_destinations.c), so that it
+ * costs nothing to other packets.
+ *
+ * A jump costs a packet as much as three or four tests, so the rules that most packets need stand
+ * in the chain where they come by.
  *
  * No anonymous sets: a terse listing does not show what is in them, so a stranger's change of
  * one would go unseen.
@@ -48,6 +51,12 @@ static const struct {
 	[SET_PAIR6] = { "pair6", STEERING_ADDRESS, "type ipv6_addr . ipv6_addr", INTERVALS,
 			"ip6 saddr . ip6 daddr" },
 };
+
+/* Whole tenants, found by one value: of a pinned flow's packets nearly all match here. */
+static bool is_common(unsigned set)
+{
+	return set == SET_SA || set == SET_HOST4 || set == SET_HOST6;
+}
 
 /* The chains of the profiles, one for each stage: PREFIX_PROFILE. */
 static const char *const stage_names[] = {
@@ -124,8 +133,9 @@ static void add_sets(const struct skeleton *sk, unsigned profile)
 
 static void add_set_mark(const struct skeleton *sk, const char *which, uint32_t mark)
 {
-	add(sk->text, "%s mark set %s mark & 0x%08x | 0x%08x ", which, which,
-	    ~sk->settings->mark_mask, mark);
+	add(sk->text, "%s mark set %s mark & 0x%08x ", which, which, ~sk->settings->mark_mask);
+	if (mark)
+		add(sk->text, "| 0x%08x ", mark);
 }
 
 void nft_skeleton_add_verdict(const struct skeleton *sk, unsigned profile, enum stage stage)
@@ -146,6 +156,46 @@ void nft_skeleton_add_verdict(const struct skeleton *sk, unsigned profile, enum 
 }
 
 /*
+ * An address names a tenant only inside its tunnel. A pinned flow began there, and the FIB rule of a
+ * path with a table of its own takes nothing that came in elsewhere (route_rule.c), so of such
+ * packets it need not be asked again; comparing names is dear.
+ */
+static bool needs_interface(const struct skeleton *sk, unsigned profile, enum stage stage)
+{
+	const struct path *path = &sk->settings->paths[sk->settings->profiles[profile].path];
+
+	return sk->mode == STEERING_ADDRESS && (stage != STAGE_PINNED || path->table == 0);
+}
+
+static void add_tenant_match(const struct skeleton *sk, unsigned profile, unsigned set,
+			     enum stage stage)
+{
+	char name[NFT_SET_NAME_MAX];
+
+	nft_set_name(sk->settings, set, profile, name);
+	if (needs_interface(sk, profile, stage))
+		add(sk->text, "iifname \"%s\" ", sk->settings->interface);
+	add(sk->text, "%s @%s ", sets[set].match, name);
+}
+
+static void add_service_match(const struct skeleton *sk, unsigned profile)
+{
+	char name[NFT_SET_NAME_MAX];
+
+	nft_set_name(sk->settings, SET_SERVICE, profile, name);
+	add(sk->text, "meta l4proto . th dport @%s ", name);
+}
+
+/* What becomes of a packet that is an exempt tenant's and for a service. */
+static void add_outcome(const struct skeleton *sk, unsigned profile, enum stage stage)
+{
+	if (nft_destinations_have_chain(sk, profile, stage))
+		nft_destinations_add_jump(sk, profile, stage);
+	else
+		nft_skeleton_add_verdict(sk, profile, stage);
+}
+
+/*
  * Of the packets that are for a service of the profile, those of an exempt tenant. Whatever SA is not in
  * the set "sas" needs no further look-up; being in it lets nothing pass.
  */
@@ -154,20 +204,15 @@ static void add_tenant_rule(const struct skeleton *sk, unsigned profile, unsigne
 {
 	char name[NFT_SET_NAME_MAX];
 
-	nft_set_name(sk->settings, set, profile, name);
 	add(sk->text, "\t\t");
 	if (set == SET_PART) {
+		nft_set_name(sk->settings, set, profile, name);
 		add(sk->text, "ipsec in spi != @%s return comment \"no part of it is exempt\"\n",
 		    name);
 		return;
 	}
-	if (sk->mode == STEERING_ADDRESS)
-		add(sk->text, "iifname \"%s\" ", sk->settings->interface);
-	add(sk->text, "%s @%s ", sets[set].match, name);
-	if (nft_destinations_have_chain(sk, profile, stage))
-		nft_destinations_add_jump(sk, profile, stage);
-	else
-		nft_skeleton_add_verdict(sk, profile, stage);
+	add_tenant_match(sk, profile, set, stage);
+	add_outcome(sk, profile, stage);
 }
 
 static void add_profile_chains(const struct skeleton *sk, enum stage stage)
@@ -176,7 +221,8 @@ static void add_profile_chains(const struct skeleton *sk, enum stage stage)
 		add(sk->text, "\n\tchain %s_%s {\n", stage_names[stage],
 		    sk->settings->profiles[p].name);
 		for (unsigned set = 0; set < SET_COUNT; set++)
-			if (nft_set_used(sk->mode, set))
+			if (nft_set_used(sk->mode, set) &&
+			    !(stage == STAGE_PINNED && is_common(set)))
 				add_tenant_rule(sk, p, set, stage);
 		add(sk->text, "\t}\n");
 		if (nft_destinations_have_chain(sk, p, stage))
@@ -187,16 +233,9 @@ static void add_profile_chains(const struct skeleton *sk, enum stage stage)
 /* Packets of other services come no further than this. */
 static void add_service_rule(const struct skeleton *sk, unsigned profile, enum stage stage)
 {
-	const struct profile *p = &sk->settings->profiles[profile];
-	char name[NFT_SET_NAME_MAX];
-
 	add(sk->text, "\t\t");
-	if (stage == STAGE_PINNED)
-		add(sk->text, "ct mark & 0x%08x == 0x%08x ", sk->settings->mark_mask,
-		    sk->settings->paths[p->path].mark);
-	nft_set_name(sk->settings, SET_SERVICE, profile, name);
-	add(sk->text, "meta l4proto . th dport @%s jump %s_%s\n", name, stage_names[stage],
-	    p->name);
+	add_service_match(sk, profile);
+	add(sk->text, "jump %s_%s\n", stage_names[stage], sk->settings->profiles[profile].name);
 }
 
 /*
@@ -222,85 +261,145 @@ static void add_layer_rules(const struct skeleton *sk, const char *verdict)
 
 static void add_bypass_rules(const struct skeleton *sk, enum stage stage)
 {
-	add_layer_rules(sk, stage == STAGE_PINNED ? "counter name \"denied\" drop" : "return");
+	add_layer_rules(sk, "return");
 	for (unsigned p = 0; p < sk->settings->profile_count; p++)
 		add_service_rule(sk, p, stage);
 }
 
+static void add_clear_mark(const struct skeleton *sk)
+{
+	add(sk->text, "\t\tmeta mark & 0x%08x != 0 ", sk->settings->mark_mask);
+	add_set_mark(sk, "meta", 0);
+	add(sk->text, "comment \"these bits are ours\"\n");
+}
+
+/* Any other mark is not our decision: the flow goes the ordinary way. */
+static void add_pinned_rules(const struct skeleton *sk)
+{
+	for (unsigned i = 0; i < sk->settings->path_count; i++) {
+		const struct path *path = &sk->settings->paths[i];
+
+		add(sk->text,
+		    "\t\tct mark & 0x%08x == 0x%08x goto path_%s"
+		    " comment \"decided: check again\"\n",
+		    sk->settings->mark_mask, path->mark, path->name);
+	}
+}
+
 /*
  * The base chain. Every packet of the gateway comes by here, so what most of them need is decided
- * with the fewest expressions: a flow that is known and has no mark of ours leaves after three
- * tests.
+ * with the fewest expressions: a flow that is known and has no path's mark leaves after a test for
+ * each path and two more.
  */
 static void add_prerouting(const struct skeleton *sk)
 {
-	uint32_t mask = sk->settings->mark_mask;
-
-	add(sk->text,
-	    "\n\tchain prerouting {\n"
-	    "\t\ttype filter hook prerouting priority mangle; policy accept;\n"
-	    "\t\tmeta mark & 0x%08x != 0 meta mark set meta mark & 0x%08x"
-	    " comment \"these bits are ours\"\n",
-	    mask, ~mask);
-	if (!sk->settings->pinning) {
+	add(sk->text, "\n\tchain prerouting {\n"
+		      "\t\ttype filter hook prerouting priority mangle; policy accept;\n");
+	if (sk->settings->pinning)
+		add_pinned_rules(sk);
+	add_clear_mark(sk);
+	if (sk->settings->pinning)
+		add(sk->text, "\t\tct status ! confirmed goto fresh"
+			      " comment \"nothing is decided yet\"\n");
+	else
 		add_bypass_rules(sk, STAGE_UNPINNED);
-		add(sk->text, "\t}\n");
-		return;
-	}
-	add(sk->text, "\t\tct status ! confirmed goto fresh comment \"nothing is decided yet\"\n");
-	add(sk->text,
-	    "\t\tct mark & 0x%08x != 0 goto pinned comment \"decided: check again\"\n\t}\n", mask);
+	add(sk->text, "\t}\n");
 }
 
 /*
  * Only a flow's very first packet finds its entry unconfirmed: a repeated SYN stays where the
  * first one went. Nobody has decided about it: an expected connection (a helper's) gets its
  * master's ct mark from the kernel, and what somebody else's rule has just set may lead anywhere.
- * (An ICMP error is "related" too, but to an entry that is confirmed.)
+ * (An ICMP error is "related" too, but to an entry that is confirmed.) It may have come from a
+ * path's chain by way of "unsettled", so it must not fall off the end of this one.
  */
 static void add_fresh(const struct skeleton *sk)
 {
-	uint32_t mask = sk->settings->mark_mask;
-
-	add(sk->text,
-	    "\n\tchain fresh {\n"
-	    "\t\tct mark & 0x%08x != 0 ct mark set ct mark & 0x%08x"
-	    " comment \"not our decision\"\n",
-	    mask, ~mask);
-	add(sk->text, "\t\tct state new goto first comment \"the first packet decides\"\n\t}\n");
-}
-
-static void add_replies(const struct skeleton *sk)
-{
-	add(sk->text, "\n\tchain replies {\n");
-	for (unsigned i = 0; i < sk->settings->path_count; i++) {
-		const struct path *path = &sk->settings->paths[i];
-
-		if (path->table == 0)
-			continue;
-		add(sk->text, "\t\tct mark & 0x%08x == 0x%08x ", sk->settings->mark_mask,
-		    path->mark);
-		add_set_mark(sk, "meta", path->reply_mark);
-		add(sk->text, "comment \"%s: replies\"\n", path->name);
-	}
+	add(sk->text, "\n\tchain fresh {\n\t\tct mark & 0x%08x != 0 ", sk->settings->mark_mask);
+	add_set_mark(sk, "ct", 0);
+	add(sk->text, "comment \"not our decision\"\n");
+	add(sk->text, "\t\tct state new jump first comment \"the first packet decides\"\n"
+		      "\t\taccept comment \"enforced\"\n\t}\n");
+	add(sk->text, "\n\tchain first {\n");
+	add_bypass_rules(sk, STAGE_FIRST);
 	add(sk->text, "\t}\n");
 }
 
-static void add_pinned(const struct skeleton *sk)
+/*
+ * With a path's mark, but not of a flow that is answered already: what of it is to be told apart is
+ * kept out of the way of those that are. What returns is checked like them.
+ */
+static void add_unsettled(const struct skeleton *sk)
 {
 	/* Numbers: names would need /etc/protocols, which a minimal system does not have. */
 	static const unsigned icmp[] = { IPPROTO_ICMP, IPPROTO_ICMPV6 };
 
-	add(sk->text, "\n\tchain pinned {\n"
-		      "\t\tct direction reply goto replies comment \"for reverse-path lookups\"\n");
+	add(sk->text, "\n\tchain unsettled {\n");
+	add_clear_mark(sk);
+	add(sk->text, "\t\tct status ! confirmed goto fresh"
+		      " comment \"nothing is decided yet\"\n"
+		      "\t\tct direction reply return\n");
 	for (unsigned i = 0; i < 2; i++)
 		add(sk->text,
 		    "\t\tmeta l4proto %u ct state related accept"
 		    " comment \"errors go the ordinary way\"\n",
 		    icmp[i]);
-	add_bypass_rules(sk, STAGE_PINNED);
+	add(sk->text, "\t}\n");
+}
+
+static void add_reply_rule(const struct skeleton *sk, const struct path *path)
+{
+	add(sk->text, "\t\tct direction reply ");
+	add_set_mark(sk, "meta", path->table ? path->reply_mark : 0);
+	add(sk->text, "accept comment \"for reverse-path lookups\"\n");
+}
+
+/* By the tenant first: of several profiles that share a service it is in one. */
+static void add_common_rules(const struct skeleton *sk, unsigned profile)
+{
+	for (unsigned set = 0; set < SET_COUNT; set++) {
+		if (!nft_set_used(sk->mode, set) || !is_common(set))
+			continue;
+		add(sk->text, "\t\t");
+		add_tenant_match(sk, profile, set, STAGE_PINNED);
+		add_service_match(sk, profile);
+		add_outcome(sk, profile, STAGE_PINNED);
+	}
+}
+
+static void add_path_chain(const struct skeleton *sk, unsigned path)
+{
+	const struct settings *s = sk->settings;
+
+	add(sk->text,
+	    "\n\tchain path_%s {\n"
+	    "\t\tct state != established jump unsettled comment \"not answered, or an error\"\n",
+	    s->paths[path].name);
+	add_reply_rule(sk, &s->paths[path]);
+	add_layer_rules(sk, "counter name \"denied\" drop");
+	for (unsigned p = 0; p < s->profile_count; p++)
+		if (s->profiles[p].path == path)
+			add_common_rules(sk, p);
+	for (unsigned p = 0; p < s->profile_count; p++)
+		if (s->profiles[p].path == path)
+			add_service_rule(sk, p, STAGE_PINNED);
 	add(sk->text, "\t\tcounter name \"denied\" drop"
 		      " comment \"no exception or lease any more\"\n\t}\n");
+}
+
+static void add_chains(const struct skeleton *sk)
+{
+	add_prerouting(sk);
+	if (!sk->settings->pinning) {
+		add_profile_chains(sk, STAGE_UNPINNED);
+		return;
+	}
+	add_fresh(sk);
+	add_unsettled(sk);
+	for (unsigned path = 0; path < sk->settings->path_count; path++)
+		add_path_chain(sk, path);
+	add_profile_chains(sk, STAGE_FIRST);
+	add_profile_chains(sk, STAGE_PINNED);
 }
 
 int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, const char *table,
@@ -319,19 +418,7 @@ int nft_skeleton_text(const struct settings *settings, enum steering_mode mode, 
 		add_sets(&sk, p);
 		nft_destinations_add_sets(&sk, p);
 	}
-	add_prerouting(&sk);
-	if (!settings->pinning)
-		add_profile_chains(&sk, STAGE_UNPINNED);
-	if (settings->pinning) {
-		add_fresh(&sk);
-		add_replies(&sk);
-		add(&text, "\n\tchain first {\n");
-		add_bypass_rules(&sk, STAGE_FIRST);
-		add(&text, "\t}\n");
-		add_pinned(&sk);
-		add_profile_chains(&sk, STAGE_FIRST);
-		add_profile_chains(&sk, STAGE_PINNED);
-	}
+	add_chains(&sk);
 	add(&text, "}\n");
 	return text.full || text.len > INT32_MAX ? -ENOBUFS : (int)text.len;
 }

@@ -22,6 +22,7 @@ enum part_kind {
 	PART_CT_MARK_ANY,
 	PART_CT_MARK_IS,
 	PART_RELATED,
+	PART_NOT_ESTABLISHED,
 	PART_NEW,
 	PART_UNCONFIRMED,
 	PART_REPLY,
@@ -133,6 +134,7 @@ static const struct {
 	{ "ct mark & # != 0", PART_CT_MARK_ANY },
 	{ "ct mark & # == #", PART_CT_MARK_IS },
 	{ "ct state related", PART_RELATED },
+	{ "ct state != established", PART_NOT_ESTABLISHED },
 	{ "ct state new", PART_NEW },
 	{ "ct status ! confirmed", PART_UNCONFIRMED },
 	{ "ct direction reply", PART_REPLY },
@@ -418,7 +420,7 @@ static const char *kind_text(enum part_kind kind)
 /*
  * What is there for another reason than what becomes of a packet: a mark that is 0 need not be
  * cleared; and what passed goes on to rules that no longer match it, or say the same once more, if it was
- * the last profile's, or to the only one's explicit proxy (but for the end of the chain "pinned").
+ * the last profile's, or to the only one's explicit proxy (but for the end of a path's chain).
  */
 static bool is_idle(const struct place *place, const struct part *part)
 {
@@ -430,6 +432,8 @@ static bool is_idle(const struct place *place, const struct part *part)
 	case PART_MARK_ANY:
 	case PART_CT_MARK_ANY:
 		return part->kind == PART_MARK_ANY || !strcmp(place->chain->name, "fresh");
+	case PART_NOT_ESTABLISHED: /* what is kept from it by this needs none of it */
+		return true;
 	case PART_ACCEPT:
 		return last && !pinned;
 	default:
@@ -527,6 +531,8 @@ static bool run_part(struct sim *sim, const struct part *part, const struct pack
 		return (fate->ct_mark & part->a) == part->b;
 	case PART_RELATED:
 		return is_related(packet);
+	case PART_NOT_ESTABLISHED:
+		return packet->state != PACKET_LATER;
 	case PART_NEW:
 		return is_new(packet);
 	case PART_UNCONFIRMED:
@@ -630,6 +636,13 @@ static bool run_chain(struct sim *sim, const struct ruleset *ruleset, const stru
 	return false;
 }
 
+/* Nobody sees the mark of a packet that is dropped. */
+static struct packet_fate settled(struct packet_fate fate)
+{
+	fate.mark = fate.dropped ? 0 : fate.mark;
+	return fate;
+}
+
 struct packet_fate packets_run(struct sim *sim, const struct packet *packet)
 {
 	struct packet_fate fate = { .mark = packet->mark, .ct_mark = packet->ct_mark };
@@ -638,7 +651,7 @@ struct packet_fate packets_run(struct sim *sim, const struct packet *packet)
 	sim->stats.probes++;
 	if (kernel_mode(sim) != STEERING_AUTO)
 		run_chain(sim, ruleset, &ruleset->chains[0], packet, &fate);
-	return fate;
+	return settled(fate);
 }
 
 /* IPComp's second state is nobody's SA, nor is the kernel's own for it; what is further in, or not
@@ -680,14 +693,19 @@ static bool holds_any(struct sim *sim, unsigned first, unsigned last, unsigned p
 	return false;
 }
 
-/* Is the packet a tenant's that the kernel is to let pass now, for what the profile covers? */
+/*
+ * Is the packet a tenant's that the kernel is to let pass now, for what the profile covers? Of a pinned
+ * flow the FIB rule of a path with a table takes only what is from a tunnel.
+ */
 static bool may_pass(struct sim *sim, unsigned profile, const struct packet *packet, bool deciding)
 {
 	if (!kernel_serves(sim, profile, packet->protocol, packet->port) ||
 	    !packets_covered(sim, profile, packet, deciding))
 		return false;
 	if (kernel_mode(sim) == STEERING_ADDRESS)
-		return packet->from_tunnel && holds_any(sim, SET_HOST4, SET_PAIR6, profile, packet);
+		return (packet->from_tunnel ||
+			(!deciding && sim->settings.paths[profile].table)) &&
+		       holds_any(sim, SET_HOST4, SET_PAIR6, profile, packet);
 	if (!packet->spi || !is_only_sa(packet))
 		return false;
 	return kernel_holds(sim, SET_SA, profile, packet) ||
@@ -712,7 +730,7 @@ static void expect_pinned(struct sim *sim, const struct packet *packet, uint32_t
 
 	if (packet->reply) {
 		for (unsigned p = 0; p < SIM_PROFILES; p++)
-			if (s->paths[p].mark == pinned)
+			if (s->paths[p].mark == pinned && s->paths[p].table)
 				fate->mark |= s->paths[p].reply_mark;
 		return;
 	}
@@ -737,9 +755,9 @@ struct packet_fate packets_expect(struct sim *sim, const struct packet *packet)
 	/* Nobody can have decided. */
 	if (s->pinning && is_unconfirmed(packet))
 		fate.ct_mark &= ~s->mark_mask;
-	if (s->pinning && fate.ct_mark & s->mark_mask) {
+	if (s->pinning && packets_path(s, fate.ct_mark) >= 0) {
 		expect_pinned(sim, packet, fate.ct_mark & s->mark_mask, &fate);
-		return fate;
+		return settled(fate);
 	}
 	if (s->pinning && (packet->state != PACKET_FIRST || packet->reply))
 		return fate;

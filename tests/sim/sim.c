@@ -256,7 +256,8 @@ void sim_settings(struct sim *sim)
 		snprintf(s->paths[p].name, sizeof(s->paths[p].name), "path%u", p);
 		s->paths[p].mark = (p + 1) << 24;
 		s->paths[p].reply_mark = s->paths[p].mark | 0x08000000;
-		s->paths[p].table = 5443 + p;
+		/* The second one only marks. */
+		s->paths[p].table = p ? 0 : 5443;
 		snprintf(s->profiles[p].name, sizeof(s->profiles[p].name), "profile%u", p);
 		s->profiles[p].path = p;
 		add_service(&s->profiles[p], IPPROTO_TCP, 443);

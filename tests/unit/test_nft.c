@@ -511,7 +511,7 @@ static void test_replacement(void **state)
 	static const char *const changes[] = {
 		"add rule inet " TABLE " first accept",
 		"insert rule inet " TABLE " prerouting meta mark set 0x01000000",
-		"flush chain inet " TABLE " pinned",
+		"flush chain inet " TABLE " unsettled",
 		"add chain inet " TABLE " more",
 		"add set inet " TABLE " more { type ipv4_addr; }",
 		"add table inet " TABLE " { flags dormant; }",

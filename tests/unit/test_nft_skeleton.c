@@ -183,59 +183,106 @@ static bool has(const char *line, const char *words)
 	return strstr(line, words) != NULL;
 }
 
-/* How the rules of a profile say that a packet is its tenant's, or of a part of it. */
-static bool matches_tenant(const char *line)
+/*
+ * Does what follows say that a packet is a tenant's of the profile, or of a part of it? An address says so
+ * only of a packet from the tunnels; bare: unless the path's FIB rule says that.
+ */
+static const char *skip_tenant(const char *line, const char *profile, bool bare)
 {
 	static const char *const matches[] = {
-		"ipsec in spi @sa_",
-		"ipsec in spi . ip saddr @sah4_",
-		"ipsec in spi . ip6 saddr @sah6_",
-		"ipsec in spi . ip saddr . ip daddr @san4_",
-		"ipsec in spi . ip6 saddr . ip6 daddr @san6_",
-		"iifname \"ipsec0\" ip saddr @host4_",
-		"iifname \"ipsec0\" ip6 saddr @host6_",
-		"iifname \"ipsec0\" ip saddr @net4_",
-		"iifname \"ipsec0\" ip6 saddr @net6_",
-		"iifname \"ipsec0\" ip saddr . ip daddr @pair4_",
-		"iifname \"ipsec0\" ip6 saddr . ip6 daddr @pair6_",
+		"ipsec in spi @sa",
+		"ipsec in spi . ip saddr @sah4",
+		"ipsec in spi . ip6 saddr @sah6",
+		"ipsec in spi . ip saddr . ip daddr @san4",
+		"ipsec in spi . ip6 saddr . ip6 daddr @san6",
+		"ip saddr @host4",
+		"ip6 saddr @host6",
+		"ip saddr @net4",
+		"ip6 saddr @net6",
+		"ip saddr . ip daddr @pair4",
+		"ip6 saddr . ip6 daddr @pair6",
 	};
-	bool found = false;
+	static const char inside[] = "iifname \"ipsec0\" ";
+	const bool asked = strncmp(line, inside, strlen(inside)) == 0;
+	char match[128];
 
-	for (size_t i = 0; i < sizeof(matches) / sizeof(matches[0]); i++)
-		found = found || strncmp(line, matches[i], strlen(matches[i])) == 0;
-	return found && !has(line, "!=");
+	line += asked ? strlen(inside) : 0;
+	for (size_t i = 0; i < sizeof(matches) / sizeof(matches[0]); i++) {
+		snprintf(match, sizeof(match), "%s_%s ", matches[i], profile);
+		if (strncmp(line, match, strlen(match)) == 0)
+			return asked || bare || i < 5 ? line + strlen(match) : NULL;
+	}
+	return NULL;
+}
+
+static const char *skip_lease(const char *line, const char *profile)
+{
+	char match[96];
+
+	snprintf(match, sizeof(match), "meta l4proto . th dport @svc_%s ", profile);
+	return strncmp(line, match, strlen(match)) == 0 ? line + strlen(match) : NULL;
 }
 
 struct count {
 	unsigned services, tenants, accepting; /* jumps, jumps and verdicts, verdicts */
 };
 
+/* "jump STAGE_PROFILE" or "jump to_STAGE_PROFILE", or a verdict of the profile's; false: another. */
+static bool leads_to(const char *outcome, const char *stage, const char *profile)
+{
+	char jump[96], comment[96];
+
+	snprintf(jump, sizeof(jump), "jump %s_%s", stage, profile);
+	snprintf(comment, sizeof(comment), "accept comment \"%s: ", profile);
+	return strncmp(outcome, jump, strlen(jump)) == 0 || has(outcome, comment);
+}
+
+/* Of the profile: into its chain by its lease, to the verdict by its tenants and its lease. */
+static void check_profile_rule(const char *line, const char *chain, const char *profile,
+			       struct count *count)
+{
+	const bool path = strncmp(chain, "path_", 5) == 0;
+	const char *stage = path                          ? "pinned"
+			    : strchr(chain, '_')          ? chain
+			    : strcmp(chain, "first") == 0 ? "first"
+							  : "each";
+	const bool bare = strcmp(profile, "any") != 0 &&
+			  (path || strncmp(chain, "pinned_", 7) == 0);
+	const char *tenant = skip_tenant(line, profile, bare);
+	const char *lease = skip_lease(tenant && path ? tenant : line, profile);
+	char to[96];
+
+	snprintf(to, sizeof(to), "to_%.*s", (int)strcspn(stage, "_"), stage);
+	if (!tenant) {
+		assert_true(strchr(chain, '_') == NULL || path);
+		assert_true(lease && leads_to(lease, stage, profile) && !has(lease, "accept"));
+		count->services++;
+		return;
+	}
+	assert_true(path ? lease != NULL : strcmp(strchr(chain, '_') + 1, profile) == 0);
+	assert_true(leads_to(path ? lease : tenant, to, profile));
+	count->tenants++;
+}
+
 /*
- * Into a profile's chain only by its lease, from there on only by its tenants; what is in a chain for
- * destinations is for others to say, but they come to it only so. All must jump, to come back.
+ * What leads to a profile's chain or to a verdict of its. What is in a chain for destinations is for
+ * others to say, but packets come to it only so. All must jump, to come back.
  */
 static void check_rule(const char *line, const char *chain, struct count *count)
 {
 	const bool to = strncmp(chain, "to_", 3) == 0;
-	const char *jump = strstr(line, " jump ");
 	const bool accepts = has(line, "counter name ") && has(line, " accept");
-	char lease[96];
+	const char *profile = strrchr(line, '@') ? strchr(strrchr(line, '@'), '_') : NULL;
+	char name[64] = "";
 
-	assert_false(has(line, " goto to_"));
 	line += strspn(line, "\t");
-	if (jump && !strchr(chain, '_')) {
-		snprintf(lease, sizeof(lease), "meta l4proto . th dport @svc_%s jump ",
-			 strchr(jump, '_') + 1);
-		assert_true(has(line, lease));
-		count->services++;
-	} else if (!to && (jump || accepts)) {
-		assert_true(strchr(chain, '_') != NULL);
-		assert_true(matches_tenant(line));
-		assert_true(has(strchr(line, '@'), strchr(chain, '_')));
-		assert_true(!jump || has(jump, " to_"));
-		count->tenants++;
-	}
-	assert_false(to && jump);
+	assert_false(has(line, " goto to_"));
+	assert_false(to && has(line, " jump "));
+	if (profile)
+		sscanf(profile, "_%63[^ ]", name);
+	if (!to && (accepts || (has(line, " jump ") && !has(line, " jump first ") &&
+				!has(line, " jump unsettled "))))
+		check_profile_rule(line, chain, name, count);
 	if (!accepts)
 		return;
 	assert_true(has(line, "meta mark set meta mark & 0xf0ffffff | 0x0"));
@@ -265,7 +312,7 @@ static void test_no_bypass_without_two_matches(void **state)
 	}
 }
 
-/* In SA mode no profile's chain is come to before it was looked at which other SAs a packet came by. */
+/* In SA mode no lease and no tenant is asked for before it was looked at which other SAs a packet came by. */
 static void test_layers_come_first(void **state)
 {
 	static const char *const layers[] = {
@@ -289,12 +336,12 @@ static void test_layers_come_first(void **state)
 				assert_true(strstr(line, " return ") || strstr(line, " drop "));
 				seen++;
 			}
-			if (!has(line, " jump ") || has(line, " jump to_"))
+			if (!has(line, "@svc_"))
 				continue;
 			assert_int_equal(seen, 3);
 			rules++;
 		}
-		assert_int_equal(rules, pinning ? 6 : 3);
+		assert_int_equal(rules, pinning ? 9 : 3);
 	}
 	make(STEERING_ADDRESS);
 	assert_null(strstr(text, "ipsec in "));

@@ -17,6 +17,7 @@
 #include "steerctl_audit.h"
 #include "steerctl_client.h"
 #include "steerctl_doctor.h"
+#include "steerctl_execute.h"
 #include "steerctl_plan.h"
 #include "steerctl_render.h"
 #include "steerctl_report.h"
@@ -56,6 +57,7 @@ struct command {
 	const char *subject;        /* its positional argument in the help, or NULL */
 	const char *subject_member; /* of the request */
 	bool subject_optional, subject_number;
+	bool apart; /* its run needs struct steerctl_apart */
 	struct option options[OPTIONS_MAX];
 	int (*render)(FILE *out, yajl_val answer);
 	int (*run)(const struct line *line); /* instead of one request and one answer */
@@ -65,6 +67,7 @@ struct command {
 /* A command line, parsed. */
 struct line {
 	const struct command *command;
+	const struct steerctl_apart *apart;
 	const char *socket_path;
 	const char *subject;
 	const char *values[OPTIONS_MAX];    /* as the command's options; "" for a flag or a list */
@@ -187,6 +190,7 @@ static const struct command commands[] = {
 	  },
 	  .help = "Which path a tenant's flows take, and why" },
 	{ .name = "watch", .subject = "TENANT", .subject_optional = true, .run = run_watch,
+	  .apart = true,
 	  .options = { { "--since", NUMBER, OPTIONAL, "since", "SEQ",
 			 "first the events after this one that steerd still has" } },
 	  .help = "Events as they happen" },
@@ -202,7 +206,7 @@ static const struct command commands[] = {
 	{ .name = "report", .subject = "TENANT", .subject_optional = true, .run = run_report,
 	  .options = { { "--month", TEXT, OPTIONAL, "month", "YYYY-MM", "not the current one" } },
 	  .help = "What exceptions were used for: flows, bytes, destinations" },
-	{ .name = "doctor", .run = run_doctor,
+	{ .name = "doctor", .run = run_doctor, .apart = true,
 	  .options = { { "--config", TEXT, OPTIONAL, "config", "FILE",
 			 "look without steerd, for one that is not running" } },
 	  .help = "What would keep bypassing from working or from being safe, and what mends it" },
@@ -562,7 +566,7 @@ static int run_watch(const struct line *line)
 
 	if (line->subject && !tenant_name_valid(line->subject))
 		return usage(line, "not a tenant name: ", line->subject);
-	if (watch_run(&options, error) < 0) {
+	if (line->apart->watch(&options, error) < 0) {
 		fail(line, error);
 		return STEERCTL_FAILED;
 	}
@@ -691,16 +695,28 @@ static int run_doctor(const struct line *line)
 		.json = line->json,
 		.out = line->out,
 	};
-	int r = doctor_visit(&options);
+	int r = line->apart->doctor(&options);
 
 	if (r < 0)
 		fail(line, strerror(-r));
 	return r == 0 ? STEERCTL_OK : STEERCTL_FAILED;
 }
 
-int steerctl_run(int argc, char *const *argv, FILE *out, FILE *err)
+static int run_full(const struct line *line, char *const *argv)
 {
-	struct line line = { .socket_path = DEFAULT_SOCKET, .out = out, .err = err };
+	char error[EXECUTE_ERROR_MAX];
+
+	execute_full(argv, error);
+	fail(line, error);
+	return STEERCTL_FAILED;
+}
+
+int steerctl_run_with(int argc, char *const *argv, const struct steerctl_apart *apart, FILE *out,
+		      FILE *err)
+{
+	struct line line = {
+		.apart = apart, .socket_path = DEFAULT_SOCKET, .out = out, .err = err
+	};
 	int code = parse(&line, argc, argv);
 
 	if (code != STEERCTL_OK)
@@ -721,5 +737,7 @@ int steerctl_run(int argc, char *const *argv, FILE *out, FILE *err)
 	code = check_needs(&line);
 	if (code != STEERCTL_OK)
 		return code;
+	if (line.command->apart && !apart)
+		return run_full(&line, argv);
 	return line.command->run ? line.command->run(&line) : run_request(&line);
 }

@@ -17,7 +17,24 @@
 #define STEERCTL_DIFFERENT 4
 #define STEERCTL_CONFLICT 5
 
-/* Run one command line; answers go to out, everything else to err. Returns the exit code. */
+struct watch_options;
+struct doctor_options;
+
+/*
+ * What needs libraries that take longer to load than the other commands to run: ZeroMQ, and those
+ * for the kernel. See watch_run() and doctor_visit().
+ */
+struct steerctl_apart {
+	int (*watch)(const struct watch_options *options, char *error);
+	int (*doctor)(const struct doctor_options *options);
+};
+
+/* Run one command line; answers go to out, everything else to err. Returns the exit code.
+ * steerctl_full.c has all commands in this process, steerctl_light.c executes steerctl-full for some. */
 int steerctl_run(int argc, char *const *argv, FILE *out, FILE *err);
+
+/* The same. Without apart (NULL), the commands that need it do not return: see steerctl_execute.h. */
+int steerctl_run_with(int argc, char *const *argv, const struct steerctl_apart *apart, FILE *out,
+		      FILE *err);
 
 #endif

@@ -2,7 +2,11 @@
 """steerctl says what was wrong, and changes nothing then."""
 
 import json
+import os
+import pathlib
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -181,3 +185,53 @@ def test_no_steerd_is_said_plainly(lab):
     done = lab.steer.ctl("status", check=False)
     assert done.returncode == 1
     assert "steerd" in done.stderr
+
+
+FULL = "#!/bin/sh\necho executed \"$@\"\nexit 7\n"
+
+
+@pytest.fixture(name="copied")
+def fixture_copied(tmp_path):
+    """Run a copy of steerctl that has a script as steerctl-full beside it, in a directory of this mode."""
+    def copied(mode, *words):
+        there = tmp_path / f"{mode:o}"
+        there.mkdir()
+        shutil.copy(pathlib.Path(os.environ["TENANT_STEER_BUILD"]) / "sidecar" / "steerctl", there)
+        (there / "steerctl-full").write_text(FULL)
+        (there / "steerctl-full").chmod(0o755)
+        there.chmod(mode)
+        return subprocess.run([there / "steerctl", *words], cwd=there, capture_output=True, text=True,
+                              env={"PATH": f"{there}:/usr/bin:/bin"}, check=False)
+
+    return copied
+
+
+@pytest.mark.parametrize("command", ("watch", "doctor"))
+def test_what_needs_more_libraries_is_another_program(copied, command):
+    done = copied(0o755, "--socket", "/nonexistent", command, "--json")
+    assert done.stdout == f"executed --socket /nonexistent {command} --json\n", done
+    assert done.returncode == 7, done
+
+
+@pytest.mark.parametrize("words, code", (
+    (("--socket", "/nonexistent", "status"), 1), (("watch", "--help"), 0), (("watch", "--no"), 2)))
+def test_the_rest_is_not(copied, words, code):
+    done = copied(0o755, *words)
+    assert "executed" not in done.stdout and done.returncode == code, done
+
+
+def test_a_program_that_anybody_may_have_put_there_is_not_executed(copied):
+    done = copied(0o1777, "--socket", "/nonexistent", "doctor")
+    assert "executed" not in done.stdout and done.returncode == 1, done
+    if not pathlib.Path("/usr/libexec/tenant-steer/steerctl-full").exists():
+        assert "cannot execute /" in done.stderr and "/tenant-steer/steerctl-full" in done.stderr
+
+
+def test_it_starts_without_the_libraries_that_only_some_commands_need():
+    """ZeroMQ, and those for the kernel: they take longer to load than a grant."""
+    steerctl = pathlib.Path(os.environ["TENANT_STEER_BUILD"]) / "sidecar" / "steerctl"
+    loaded = {program: subprocess.run(["ldd", steerctl.with_name(program)], capture_output=True,
+                                      text=True, check=True).stdout
+              for program in ("steerctl", "steerctl-full")}
+    for library in ("libzmq", "libnftables", "libnl-3", "libsystemd"):
+        assert library in loaded["steerctl-full"] and library not in loaded["steerctl"], loaded

@@ -124,14 +124,12 @@ static unsigned desire_path(const struct settings *s, const struct path *path, i
 			     .table = path->table,
 			     .protocol = ROUTE_PROTOCOL,
 			     .plain = true };
-	unsigned count = 0;
 
-	if (path->interface[0] != '\0')
-		count = desire_reply(s, path, rule, desired);
+	/* First: of the priority they share the kernel asks what was added first. */
+	desired[0] = rule;
 	if (mode == STEERING_ADDRESS)
-		memcpy(rule.iif, s->interface, sizeof(rule.iif));
-	desired[count++] = rule;
-	return count;
+		memcpy(desired[0].iif, s->interface, sizeof(desired[0].iif));
+	return path->interface[0] == '\0' ? 1 : 1 + desire_reply(s, path, rule, desired + 1);
 }
 
 /*

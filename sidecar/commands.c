@@ -38,6 +38,7 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 	const struct conntrack_counters conntrack = conntrack_counters(daemon->core.conntrack);
 	const struct control_counters control = control_counters(daemon->control);
 	const struct usage_counters usage = usage_counters(daemon->usage);
+	const struct flow_find_counters looks = flow_find_counters(daemon->find);
 	const struct observe_counters plans = observe_counters(daemon->observe);
 	struct nft_counters packets = { 0 };
 	struct sa_check_counters sas = { 0 };
@@ -83,6 +84,9 @@ static void write_counters(struct daemon *daemon, struct json_writer *w)
 		{ "plan_observations", plans.under_way },
 		{ "plan_refused", plans.refused },
 		{ "plan_lost", plans.lost },
+		{ "flow_lookups", looks.questions },
+		{ "flow_lookup_walks", looks.walks },
+		{ "flow_lookup_timeouts", looks.timeouts },
 		{ "control_requests", control.requests },
 		{ "control_refused_clients", control.refused_clients },
 		{ "control_refused_requests", control.refused_requests },

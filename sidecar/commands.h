@@ -48,7 +48,7 @@ int explain_at(struct daemon *daemon, yajl_val request, struct json_writer *w,
 void commands_write_entry(struct store *store, struct json_writer *w,
 			  const struct audit_entry *entry);
 
-/* For control_on_end(): forget what that connection has staged. */
+/* For control_on_end(): forget what that connection has staged, and asked about flows. */
 void commands_end(void *user, uint64_t connection);
 
 /* What grants have in common, wherever they come from. May it be granted, by its settings? */

@@ -88,6 +88,7 @@ void commands_end(void *user, uint64_t connection)
 {
 	struct daemon *daemon = user;
 
+	flow_find_end(daemon->find, connection);
 	if (!daemon->apply || apply_options(daemon->apply)->connection != connection)
 		return;
 	apply_free(daemon->apply);

@@ -7,6 +7,7 @@
 #include <libmnl/libmnl.h>
 #include <linux/filter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <string.h>
@@ -52,7 +53,7 @@ static bool read_address(const struct attributes *ip, int v4, int v6, struct add
 static bool read_tuple(const struct nlattr *tuple, struct conntrack_flow *flow)
 {
 	struct attributes parts, ip, proto;
-	uint16_t port;
+	uint16_t port, zone;
 
 	if (!read_nested(tuple, &parts) || !read_nested(parts.at[CTA_TUPLE_IP], &ip) ||
 	    !read_nested(parts.at[CTA_TUPLE_PROTO], &proto) ||
@@ -64,6 +65,8 @@ static bool read_tuple(const struct nlattr *tuple, struct conntrack_flow *flow)
 		flow->source_port = ntohs(port);
 	if (read_bytes(proto.at[CTA_PROTO_DST_PORT], &port, sizeof(port)))
 		flow->port = ntohs(port);
+	if (read_bytes(parts.at[CTA_TUPLE_ZONE], &zone, sizeof(zone)))
+		flow->zone = ntohs(zone);
 	return true;
 }
 
@@ -81,12 +84,37 @@ static bool read_counter(const struct nlattr *nest, uint64_t *ret, uint64_t *ret
 	return true;
 }
 
+/* Nothing but stray packets is to be expected of it. */
+static bool is_over(const struct nlattr *protocol)
+{
+	struct attributes info, tcp;
+	uint8_t state;
+
+	if (!read_nested(protocol, &info) || !read_nested(info.at[CTA_PROTOINFO_TCP], &tcp) ||
+	    !read_bytes(tcp.at[CTA_PROTOINFO_TCP_STATE], &state, sizeof(state)))
+		return false;
+	return state == TCP_CONNTRACK_LAST_ACK || state == TCP_CONNTRACK_TIME_WAIT ||
+	       state == TCP_CONNTRACK_CLOSE;
+}
+
+static int64_t read_begin(const struct nlattr *nest)
+{
+	struct attributes times;
+	uint64_t ns;
+
+	if (!read_nested(nest, &times) ||
+	    !read_bytes(times.at[CTA_TIMESTAMP_START], &ns, sizeof(ns)))
+		return 0;
+	return (int64_t)(be64toh(ns) / 1000);
+}
+
 int conntrack_flow_parse(const struct nlmsghdr *message, size_t len,
 			 struct conntrack_flow *ret_flow, enum conntrack_flow_kind *ret_kind)
 {
 	struct conntrack_flow flow = { .protocol = 0 };
 	struct attributes entry = { { NULL } };
 	uint32_t number;
+	uint16_t zone;
 
 	if (!mnl_nlmsg_ok(message, (int)len) ||
 	    NFNL_SUBSYS_ID(message->nlmsg_type) != NFNL_SUBSYS_CTNETLINK ||
@@ -100,6 +128,10 @@ int conntrack_flow_parse(const struct nlmsghdr *message, size_t len,
 		flow.mark = ntohl(number);
 	if (read_bytes(entry.at[CTA_STATUS], &number, sizeof(number)))
 		flow.answered = (ntohl(number) & IPS_SEEN_REPLY) != 0;
+	if (read_bytes(entry.at[CTA_ZONE], &zone, sizeof(zone)))
+		flow.zone = ntohs(zone);
+	flow.over = is_over(entry.at[CTA_PROTOINFO]);
+	flow.began_us = read_begin(entry.at[CTA_TIMESTAMP]);
 	flow.counted = read_counter(entry.at[CTA_COUNTERS_ORIG], &flow.sent, &flow.packets) &&
 		       read_counter(entry.at[CTA_COUNTERS_REPLY], &flow.received, &flow.packets);
 	*ret_flow = flow;

@@ -23,12 +23,15 @@ struct conntrack_flow {
 	struct address source, destination; /* of the original direction */
 	uint16_t source_port, port;         /* host byte order; 0: the protocol has none */
 	uint8_t protocol;
+	uint16_t zone; /* of the original direction; 0: the one that is always there */
 	uint32_t id; /* the kernel's, for telling an entry from the next one with these addresses */
 	uint32_t mark;
 	bool counted;            /* there are counters (net.netfilter.nf_conntrack_acct) */
 	uint64_t sent, received; /* bytes of the original and of the reply direction */
 	uint64_t packets;        /* of both */
 	bool answered;           /* there was a reply */
+	bool over;        /* TCP, closed by both ends or reset; the entry waits for its timeout */
+	int64_t began_us; /* time of day; 0: the kernel does not say (nf_conntrack_timestamp) */
 };
 
 /*

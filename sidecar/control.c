@@ -34,6 +34,7 @@ struct client {
 	sd_event_source *io;
 	sd_event_source *timer;
 	bool closing; /* after the reply */
+	bool waiting; /* for control_resume(), with the request still in the buffer */
 	size_t in_len;
 	char *out; /* NULL: no reply under way */
 	size_t out_len;
@@ -54,6 +55,7 @@ struct control {
 	void *user;
 	void (*ended)(void *user, uint64_t connection); /* or NULL */
 	uint64_t connections;
+	uint64_t requests;
 	struct control_counters counters;
 	struct client *clients[CONTROL_CLIENTS_MAX];
 };
@@ -185,6 +187,11 @@ static int try_handler(struct client *client, const struct control_command *comm
 	json_uint(&w, "v", PROTOCOL_VERSION);
 	json_bool(&w, "ok", true);
 	r = command->handle(client->control->user, &client->caller, request, &w, error);
+	if (r == -EINPROGRESS) {
+		free(text);
+		client->waiting = true;
+		return 0;
+	}
 	if (r < 0) {
 		free(text);
 		error[CONTROL_ERROR_MAX - 1] = '\0';
@@ -275,7 +282,6 @@ static int handle_line(struct client *client, char *line, size_t len)
 	yajl_val request;
 	int r;
 
-	client->control->counters.requests++;
 	/* Nor an escaped one: it would end a string for C and not for JSON. */
 	if (strlen(line) != len || strstr(line, "\\u0000"))
 		return reply_refused(client, "the request has a NUL byte");
@@ -290,8 +296,10 @@ static int handle_line(struct client *client, char *line, size_t len)
 	return r;
 }
 
-/* Answer the first whole line, if there is one; one for each turn of the loop, so that a client
- * which sends many at once does not keep the others waiting. */
+/*
+ * Answer the first whole line, if there is one; one for each turn of the loop, so that a client
+ * which sends many at once does not keep the others waiting. One that has to wait stays as it was.
+ */
 static int handle_input(struct client *client)
 {
 	char *end = memchr(client->in, '\n', client->in_len);
@@ -307,9 +315,23 @@ static int handle_input(struct client *client)
 	*end = '\0';
 	len = (size_t)(end - client->in);
 	r = handle_line(client, client->in, len);
+	if (client->waiting) {
+		*end = '\n';
+		return r;
+	}
 	client->in_len -= len + 1;
 	memmove(client->in, end + 1, client->in_len);
 	return r;
+}
+
+/* A request that is handled for the first time. */
+static int begin_request(struct client *client)
+{
+	if (memchr(client->in, '\n', client->in_len)) {
+		client->control->counters.requests++;
+		client->caller.request = ++client->control->requests;
+	}
+	return handle_input(client);
 }
 
 /* The loop */
@@ -348,7 +370,18 @@ static int wait_for_more(struct client *client)
 {
 	bool pending = client->out || memchr(client->in, '\n', client->in_len);
 
+	if (client->waiting)
+		return sd_event_source_set_io_events(client->io, 0);
 	return sd_event_source_set_io_events(client->io, pending ? EPOLLOUT : EPOLLIN);
+}
+
+static int reply(struct client *client)
+{
+	int r = client->out ? transmit(client) : 0;
+
+	if (r == 0 && client->closing && !client->out)
+		r = -ESHUTDOWN;
+	return r < 0 ? r : wait_for_more(client);
 }
 
 static int serve(struct client *client, uint32_t events)
@@ -360,12 +393,8 @@ static int serve(struct client *client, uint32_t events)
 	if (!client->out && (events & EPOLLIN))
 		r = receive(client);
 	if (r == 0 && !client->out)
-		r = handle_input(client);
-	if (r == 0 && client->out)
-		r = transmit(client);
-	if (r == 0 && client->closing && !client->out)
-		r = -ESHUTDOWN;
-	return r < 0 ? r : wait_for_more(client);
+		r = begin_request(client);
+	return r < 0 ? r : reply(client);
 }
 
 static int on_client(sd_event_source *source, int fd, uint32_t events, void *user)
@@ -619,6 +648,24 @@ void control_close(struct control *control)
 void control_on_end(struct control *control, void (*ended)(void *user, uint64_t connection))
 {
 	control->ended = ended;
+}
+
+void control_resume(struct control *control, uint64_t connection)
+{
+	struct client *client = NULL;
+	int r;
+
+	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++)
+		if (control->clients[i] && control->clients[i]->caller.connection == connection)
+			client = control->clients[i];
+	if (!client || !client->waiting)
+		return;
+	client->waiting = false;
+	r = handle_input(client);
+	if (r == 0)
+		r = reply(client);
+	if (r < 0)
+		client_free(client);
 }
 
 struct control_counters control_counters(const struct control *control)

@@ -37,6 +37,7 @@ struct control_caller {
 	pid_t pid;
 	char name[64];       /* user name, or "uid 1234" */
 	uint64_t connection; /* from 1 on; never given twice by one process */
+	uint64_t request;    /* the same of requests; one that is handled again keeps its number */
 };
 
 /*
@@ -44,6 +45,9 @@ struct control_caller {
  * or fill error and return a negative errno. If w runs full the handler is called again with
  * a larger buffer, so it must write before it changes anything, or change idempotently:
  * only commands that change nothing may write more than CONTROL_SMALL_REPLY bytes.
+ *
+ * -EINPROGRESS: the answer has to wait for something. The handler is called again after control_resume();
+ * nothing else of that connection is handled meanwhile, and the 10 s go on.
  */
 #define CONTROL_SMALL_REPLY 16384
 typedef int (*control_handler)(void *user, const struct control_caller *caller, yajl_val request,
@@ -74,6 +78,10 @@ void control_close(struct control *control); /* takes NULL */
 
 /* From now on tell the end of each connection, after its last request; user is that of control_open(). */
 void control_on_end(struct control *control, void (*ended)(void *user, uint64_t connection));
+
+/* Call the handler that a connection waits for again. From the loop, not from a handler; a connection that
+ * does not wait, or is gone, is left alone. */
+void control_resume(struct control *control, uint64_t connection);
 
 struct control_counters control_counters(const struct control *control);
 

@@ -60,6 +60,14 @@ static int on_flows(sd_event_source *source, int fd, uint32_t revents, void *use
 	return 0;
 }
 
+/* What the handler of a connection waits for is found. */
+static void on_found(void *user, uint64_t connection)
+{
+	struct daemon *daemon = user;
+
+	control_resume(daemon->control, connection);
+}
+
 static void arm_rest(void *user, bool left)
 {
 	struct daemon *daemon = user;
@@ -214,7 +222,8 @@ static int open_usage(struct daemon *daemon)
 		       &daemon->usage);
 	if (r == 0) {
 		daemon->observe = observe_new(daemon->loop, &daemon->core);
-		r = daemon->observe ? 0 : -ENOMEM;
+		daemon->find = flow_find_new(daemon->loop, FLOW_FIND_WAIT_US, on_found, daemon);
+		r = daemon->observe && daemon->find ? 0 : -ENOMEM;
 	}
 	if (r < 0)
 		return fail("cannot start the accounting", r);
@@ -258,6 +267,7 @@ static void close_all(struct daemon *daemon)
 	sd_event_source_unref(daemon->xfrm);
 	sd_event_source_unref(daemon->flows);
 	observe_free(daemon->observe);
+	flow_find_free(daemon->find);
 	usage_close(daemon->usage);
 	core_close(&daemon->core);
 	stream_close(daemon->core.stream);

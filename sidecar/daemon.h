@@ -10,6 +10,7 @@
 
 #include "control.h"
 #include "core.h"
+#include "flow_find.h"
 #include "follow.h"
 #include "observe.h"
 #include "usage.h"
@@ -25,6 +26,7 @@ struct daemon {
 	struct apply *apply; /* NULL: nobody applies a list; of the connection that it names */
 	struct usage *usage;
 	struct observe *observe;
+	struct flow_find *find;
 	sd_event_source *tick, *rest, *xfrm, *flows;
 };
 

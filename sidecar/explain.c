@@ -17,6 +17,7 @@
 #include "commands.h"
 #include "daemon.h"
 #include "destinations.h"
+#include "explain_internal.h"
 #include "plan.h"
 #include "settings_destinations.h"
 
@@ -27,23 +28,7 @@
 /* A sentence, with three texts of a record in it. */
 #define EXPLAIN_REASON_MAX 1024
 
-struct question {
-	struct daemon *daemon;
-	struct json_writer *w;
-	const char *subject;
-	struct tenant *tenant;
-	const struct child_sa *child; /* by address; NULL when a tenant was named */
-	struct address address;       /* AF_UNSPEC: a tenant was named */
-	struct address destination;   /* AF_UNSPEC: not asked */
-	uint8_t protocol;             /* 0: not asked */
-	uint16_t port;
-	bool all_met;
-};
-
-static void reason(struct question *q, bool met, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void reason(struct question *q, bool met, const char *format, ...)
+void explain_reason(struct question *q, bool met, const char *step, const char *format, ...)
 {
 	char text[EXPLAIN_REASON_MAX];
 	va_list args;
@@ -53,9 +38,12 @@ static void reason(struct question *q, bool met, const char *format, ...)
 	va_end(args);
 	json_object_begin(q->w, NULL);
 	json_bool(q->w, "ok", met);
+	json_string(q->w, "step", step);
 	json_string(q->w, "text", text);
 	json_object_end(q->w);
 	q->all_met = q->all_met && met;
+	if (!met && !q->missing)
+		q->missing = step;
 }
 
 static int refuse(char error[CONTROL_ERROR_MAX], const char *sentence)
@@ -70,16 +58,32 @@ static bool parse_address(const char *text, struct address *ret)
 	return inet_pton(ret->family, text, ret->bytes) == 1;
 }
 
-/* The child SA that may use an address. With two tenants on it the first shows; the conflict is
- * told. */
+static bool has_address(const struct child_sa *child, const struct address *address)
+{
+	for (unsigned i = 0; i < child->range_count; i++)
+		if (model_range_holds(&child->ranges[i], address))
+			return true;
+	return false;
+}
+
+/*
+ * The child SA that may use an address. With two tenants on it the first shows; the conflict is told. All
+ * child SAs are looked at only if the address is not one tenant's for certain.
+ */
 static const struct child_sa *find_by_address(struct daemon *daemon, const struct address *address)
 {
+	struct tenant *tenant = NULL;
+	const enum owner owner = owners_find(daemon->core.owners, address, &tenant);
 	const struct child_sa *child;
 
+	if (owner == OWNER_NONE)
+		return NULL;
+	for (child = tenant ? tenant->children : NULL; child; child = child->tenant_next)
+		if (has_address(child, address))
+			return child;
 	for (child = daemon->core.model.children; child; child = child->hh.next)
-		for (unsigned i = 0; i < child->range_count; i++)
-			if (model_range_holds(&child->ranges[i], address))
-				return child;
+		if (has_address(child, address))
+			return child;
 	return NULL;
 }
 
@@ -106,7 +110,7 @@ static int read_destination(struct question *q, const char *dst, const char *pro
 	struct address_range range;
 
 	if (!dst)
-		return 0;
+		return proto ? refuse(error, "proto: needs dst") : 0;
 	if (proto && strcmp(proto, "tcp") && strcmp(proto, "udp"))
 		return refuse(error, "proto: expected tcp or udp");
 	if (destination_parse_listener(dst, &range, &q->port) < 0)
@@ -114,6 +118,21 @@ static int read_destination(struct question *q, const char *dst, const char *pro
 	q->destination.family = range.family;
 	memcpy(q->destination.bytes, range.lo, sizeof(q->destination.bytes));
 	q->protocol = proto && !strcmp(proto, "udp") ? IPPROTO_UDP : IPPROTO_TCP;
+	return 0;
+}
+
+static int read_source_port(struct question *q, yajl_val request, char error[CONTROL_ERROR_MAX])
+{
+	const int64_t port = control_int(request, "source_port", -1);
+	const char *path[] = { "source_port", NULL };
+
+	if (!yajl_tree_get(request, path, yajl_t_any))
+		return 0;
+	if (port < 1 || port > UINT16_MAX)
+		return refuse(error, "source_port: expected 1 to 65535");
+	if (!q->protocol || q->address.family == AF_UNSPEC)
+		return refuse(error, "source_port: needs an inner address, and dst");
+	q->source_port = (uint16_t)port;
 	return 0;
 }
 
@@ -142,14 +161,19 @@ static bool covers(const struct question *q, const struct exemption *exemption)
 	return model_range_holds(&scope->range, &q->address);
 }
 
-/* The one that covers the flow for the longest time, or NULL. */
+static bool is_before(const struct exemption *a, const struct exemption *b)
+{
+	return a->profile != b->profile ? a->profile < b->profile : a->until > b->until;
+}
+
+/* Of those that cover the flow the one whose rule comes first in the table, for the longest time; or NULL. */
 static const struct exemption *find_exemption(const struct question *q)
 {
 	const struct exemption *found = NULL;
 
 	for (unsigned i = 0; q->tenant && i < q->tenant->exemption_count; i++)
 		if (covers(q, &q->tenant->exemptions[i]) &&
-		    (!found || found->until < q->tenant->exemptions[i].until))
+		    (!found || is_before(&q->tenant->exemptions[i], found)))
 			found = &q->tenant->exemptions[i];
 	return found;
 }
@@ -157,17 +181,21 @@ static const struct exemption *find_exemption(const struct question *q)
 static void explain_tenant(struct question *q)
 {
 	if (!q->tenant) {
-		reason(q, false, "no child SA of charon belongs to %s", q->subject);
+		explain_reason(q, false, "connected", "no child SA of charon belongs to %s",
+			       q->subject);
 	} else if (!*q->tenant->name) {
-		reason(q, false, "the peer's tenant is not identified: %s",
-		       q->child && *q->child->reason ? q->child->reason : "no proven identity");
+		explain_reason(q, false, "identity", "the peer's tenant is not identified: %s",
+			       q->child && *q->child->reason ? q->child->reason
+							     : "no proven identity");
 	} else if (!q->tenant->child_count) {
-		reason(q, false, "tenant %s is not connected", q->tenant->name);
+		explain_reason(q, false, "connected", "tenant %s is not connected",
+			       q->tenant->name);
 	} else {
 		const struct child_sa *child = q->child ? q->child : q->tenant->children;
 
-		reason(q, true, "tenant %s, by %s \"%s\", child SAs: %zu", q->tenant->name,
-		       child->identity_source, child->identity, q->tenant->child_count);
+		explain_reason(q, true, "connected", "tenant %s, by %s \"%s\", child SAs: %zu",
+			       q->tenant->name, child->identity_source, child->identity,
+			       q->tenant->child_count);
 	}
 }
 
@@ -195,12 +223,25 @@ static void explain_others(struct question *q)
 		if (!exemption->scope || told++ == EXPLAIN_PARTS_MAX)
 			continue;
 		write_scope(exemption->scope, part);
-		reason(q, false, "the exception for profile %s covers only: %s%s",
-		       settings->profiles[exemption->profile].name, part,
-		       model_scope_connected(exemption->scope, q->tenant)
-			       ? ""
-			       : "; no child SA of the tenant has it, so it is not steered");
+		explain_reason(
+			q, false, "scope", "the exception for profile %s covers only: %s%s",
+			settings->profiles[exemption->profile].name, part,
+			model_scope_connected(exemption->scope, q->tenant)
+				? ""
+				: "; no child SA of the tenant has it, so it is not steered");
 	}
+}
+
+/* Is there none, none for this service, or is it another part of the tenant, or another destination? */
+static const char *uncovered_step(const struct question *q)
+{
+	if (!q->tenant || !q->tenant->exemption_count)
+		return "exception";
+	for (unsigned i = 0; i < q->tenant->exemption_count; i++)
+		if (serves(&q->daemon->core.settings->profiles[q->tenant->exemptions[i].profile],
+			   q))
+			return "scope";
+	return "service";
 }
 
 /* Of a flow that no exception covers. */
@@ -216,19 +257,20 @@ static void explain_uncovered(struct question *q)
 	destination_listener_text(&range, q->port, text);
 	reserved = destination_reserved(&range);
 	if (reserved)
-		reason(q, false, "%s is never a destination: %s is %s (%s)", text, reserved->prefix,
-		       reserved->what, reserved->source);
+		explain_reason(q, false, "destination", "%s is never a destination: %s is %s (%s)",
+			       text, reserved->prefix, reserved->what, reserved->source);
 	else
-		reason(q, false, "no active exception covers %s %s%s", protocol, text,
-		       q->tenant && q->tenant->partial ? " from there" : "");
+		explain_reason(q, false, uncovered_step(q), "no active exception covers %s %s%s",
+			       protocol, text,
+			       q->tenant && q->tenant->partial ? " from there" : "");
 }
 
 /* The record behind an exemption; false: the store does not say. */
-static bool find_record(const struct question *q, const struct exemption *exemption,
-			struct exception *ret)
+static bool find_record(const struct question *q, struct exception *ret)
 {
+	const struct exemption *exemption = q->exemption;
 	struct exceptions *exceptions = q->daemon->core.exceptions;
-	const struct active *active = exceptions_of(exceptions, q->tenant->name);
+	const struct active *active = exemption ? exceptions_of(exceptions, q->tenant->name) : NULL;
 
 	while (active && (active->unreadable || active->profile != (int)exemption->profile ||
 			  scope_compare(active->scope, exemption->scope) != 0))
@@ -249,44 +291,46 @@ static void write_left(int64_t until, char buf[EXPLAIN_LEFT_MAX])
 }
 
 /* Of the record as it is on disk: who answers for it, and for how long. */
-static void explain_record(struct question *q, const struct exemption *exemption)
+static void explain_record(struct question *q, const struct exception *record)
 {
-	struct exception record;
 	char left[EXPLAIN_LEFT_MAX];
 
-	if (!find_record(q, exemption, &record))
-		return;
-	write_left(exemption->until, left);
-	reason(q, true, "exception %llu: risk accepted by %s, granted by %s for %s, %s",
-	       (unsigned long long)record.id, record.accepted_by, record.granted_by.name,
-	       record.change_request, left);
+	write_left(q->exemption->until, left);
+	explain_reason(q, true, "exception",
+		       "exception %llu: risk accepted by %s, granted by %s for %s, %s",
+		       (unsigned long long)record->id, record->accepted_by, record->granted_by.name,
+		       record->change_request, left);
 	if (q->daemon->core.settings->pinning)
-		reason(q, true,
-		       "flows that began before it was granted, %lld min ago, stay enforced",
-		       (long long)(clock_wall_us() - record.granted.wall_us) / 60000000);
+		explain_reason(
+			q, true, "exception",
+			"flows that began before it was granted, %lld min ago, stay enforced",
+			(long long)(clock_wall_us() - record->granted.wall_us) / 60000000);
 }
 
-static void explain_exception(struct question *q, const struct exemption *exemption)
+static void explain_exception(struct question *q, const struct exception *record)
 {
 	const struct settings *settings = q->daemon->core.settings;
 	char part[EXPLAIN_PART_MAX];
 
-	if (exemption) {
-		const struct profile *profile = &settings->profiles[exemption->profile];
+	if (q->exemption) {
+		const struct profile *profile = &settings->profiles[q->exemption->profile];
 
-		write_scope(exemption->scope, part);
-		reason(q, true, "an exception for profile %s is active (%s), path %s",
-		       profile->name, part, settings->paths[profile->path].name);
-		explain_record(q, exemption);
+		write_scope(q->exemption->scope, part);
+		explain_reason(q, true, "exception",
+			       "an exception for profile %s is active (%s), path %s", profile->name,
+			       part, settings->paths[profile->path].name);
+		if (record)
+			explain_record(q, record);
 		return;
 	}
 	if (q->protocol)
 		explain_uncovered(q);
 	else
-		reason(q, false,
-		       q->tenant && q->tenant->partial
-			       ? "no exception covers all of it; ask for an inner address and --dst"
-			       : "no exception is active");
+		explain_reason(
+			q, false, q->tenant && q->tenant->partial ? "scope" : "exception", "%s",
+			q->tenant && q->tenant->partial ? "no exception covers all of it; ask for "
+							  "an inner address and --dst"
+							: "no exception is active");
 	explain_others(q);
 }
 
@@ -295,16 +339,17 @@ static void explain_steering(struct question *q, int profile)
 	const char *why;
 
 	if (!steering_active(q->daemon->core.steering, &why)) {
-		reason(q, false, "steerd enforces for everybody: %s", why);
+		explain_reason(q, false, "steering", "steerd enforces for everybody: %s", why);
 		return;
 	}
 	if (q->daemon->core.plan_problem)
-		reason(q, false, "steerd enforces for everybody: %s", q->daemon->core.plan_problem);
+		explain_reason(q, false, "steering", "steerd enforces for everybody: %s",
+			       q->daemon->core.plan_problem);
 	if (profile >= 0) {
 		int left = steering_lease_remaining(q->daemon->core.steering, (unsigned)profile);
 
-		reason(q, left > 0, "the kernel holds the lease for another %d ms",
-		       left > 0 ? left : 0);
+		explain_reason(q, left > 0, "lease", "the kernel holds the lease for another %d ms",
+			       left > 0 ? left : 0);
 	}
 }
 
@@ -326,20 +371,54 @@ static bool is_held(const struct question *q, unsigned profile, const struct chi
 	return false;
 }
 
-static void explain_child(struct question *q, const struct child_sa *child, unsigned profile)
+enum held { HELD_NOT, HELD_WHOLE, HELD_PART };
+
+/* Is the child SA in the profile's sets, to the whole or with the address? */
+static enum held child_held(const struct question *q, const struct child_sa *child,
+			    unsigned profile)
 {
 	struct element_key key = plan_sa_key(profile, child->spi_in);
-	int found = steering_has_element(q->daemon->core.steering, &key);
-	bool part = false;
 
+	if (steering_has_element(q->daemon->core.steering, &key) == 1)
+		return HELD_WHOLE;
 	key.set = SET_PART;
-	if (found != 1 && steering_has_element(q->daemon->core.steering, &key) == 1)
-		part = is_held(q, profile, child, SET_PART_HOST4, SET_PART_NET6);
-	reason(q, found == 1 || part, "child SA %s, inbound SPI %08x: %s", child->name,
-	       child->spi_in,
-	       found == 1 ? "is in the kernel's set"
-	       : part     ? "with this address is in the kernel's sets"
-			  : "is not in the kernel's set");
+	return steering_has_element(q->daemon->core.steering, &key) == 1 &&
+			       is_held(q, profile, child, SET_PART_HOST4, SET_PART_NET6)
+		       ? HELD_PART
+		       : HELD_NOT;
+}
+
+static void explain_child(struct question *q, const struct child_sa *child, unsigned profile)
+{
+	static const char *const sentences[] = {
+		[HELD_NOT] = "is not in the kernel's set",
+		[HELD_WHOLE] = "is in the kernel's set",
+		[HELD_PART] = "with this address is in the kernel's sets",
+	};
+	const enum held held = child_held(q, child, profile);
+
+	explain_reason(q, held != HELD_NOT, "kernel", "child SA %s, inbound SPI %08x: %s",
+		       child->name, child->spi_in, sentences[held]);
+}
+
+bool explain_carried(const struct question *q, uint32_t mark)
+{
+	const struct settings *settings = q->daemon->core.settings;
+	struct steering *steering = q->daemon->core.steering;
+
+	for (unsigned i = 0; q->child && i < q->tenant->exemption_count; i++) {
+		const struct exemption *exemption = &q->tenant->exemptions[i];
+		const unsigned p = exemption->profile;
+
+		if (settings->paths[settings->profiles[p].path].mark != mark ||
+		    !covers(q, exemption) || steering_lease_remaining(steering, p) <= 0)
+			continue;
+		if (steering_mode(steering) == STEERING_SA
+			    ? child_held(q, q->child, p) != HELD_NOT
+			    : is_held(q, p, NULL, SET_HOST4, SET_PAIR6))
+			return true;
+	}
+	return false;
 }
 
 /* Of a tenant that was named: a child SA that something is wrong with, if there is one. */
@@ -354,16 +433,17 @@ static const struct child_sa *choose_child(const struct question *q)
 	return child ? child : q->tenant->children;
 }
 
-static void explain_sa(struct question *q, const struct exemption *exemption)
+static void explain_sa(struct question *q)
 {
 	const struct child_sa *child = choose_child(q);
 	const char *sentence = sa_check_sentence(child->verdict);
 
 	if (sentence)
-		reason(q, child->verdict == SA_UNSURE && child->steered,
-		       "child SA %s, inbound SPI %08x: %s", child->name, child->spi_in, sentence);
-	if (exemption)
-		explain_child(q, child, exemption->profile);
+		explain_reason(q, child->verdict == SA_UNSURE && child->steered, "sa",
+			       "child SA %s, inbound SPI %08x: %s", child->name, child->spi_in,
+			       sentence);
+	if (q->exemption)
+		explain_child(q, child, q->exemption->profile);
 }
 
 /* Without an address to ask the kernel about, what the plan says. */
@@ -372,51 +452,108 @@ static void explain_address(struct question *q, unsigned profile)
 	const bool held = q->child ? is_held(q, profile, NULL, SET_HOST4, SET_PAIR6)
 				   : q->tenant->steered > 0;
 
-	reason(q, held, "its inner addresses are%s in the kernel's sets", held ? "" : " not");
+	explain_reason(q, held, "kernel", "its inner addresses are%s in the kernel's sets",
+		       held ? "" : " not");
 }
 
-static void explain_kernel(struct question *q, const struct exemption *exemption)
+static void explain_kernel(struct question *q)
 {
 	if (!q->tenant || !q->tenant->child_count)
 		return;
 	if (q->tenant->conflict)
-		reason(q, false, "another tenant uses an address of this one, both are enforced");
+		explain_reason(q, false, "conflict",
+			       "another tenant uses an address of this one, both are enforced");
 	if (steering_mode(q->daemon->core.steering) == STEERING_SA)
-		explain_sa(q, exemption);
-	else if (exemption)
-		explain_address(q, exemption->profile);
+		explain_sa(q);
+	else if (q->exemption)
+		explain_address(q, q->exemption->profile);
+}
+
+static int read_question(struct question *q, const struct control_caller *caller, yajl_val request,
+			 char error[CONTROL_ERROR_MAX])
+{
+	int r = read_subject(q, control_string(request, "subject"), error);
+
+	if (r == 0)
+		r = read_destination(q, control_string(request, "dst"),
+				     control_string(request, "proto"), error);
+	if (r == 0)
+		r = read_source_port(q, request, error);
+	return r < 0 ? r : explain_flows_look(q, caller);
+}
+
+/* The exception as exceptions lists it, and what of it is for a machine, too. */
+static void write_exception(const struct question *q, const struct exception *record)
+{
+	const struct settings *settings = q->daemon->core.settings;
+	const struct exemption *exemption = q->exemption;
+	const struct profile *profile = exemption ? &settings->profiles[exemption->profile] : NULL;
+
+	json_string(q->w, "profile", profile ? profile->name : NULL);
+	json_string(q->w, "path_name", profile ? settings->paths[profile->path].name : NULL);
+	if (record)
+		commands_write_exception(q->w, "exception", record);
+	else
+		json_string(q->w, "exception", NULL);
+	if (exemption && exemption->until != EXEMPT_FOREVER)
+		json_int(q->w, "remaining_s", (exemption->until - clock_boottime_us()) / 1000000);
+	else
+		json_string(q->w, "remaining_s", NULL);
+}
+
+/* flow: where the one flow that was asked about goes; NULL: it does not run, or is not pinned. */
+static const char *summarise(const char *flow, bool bypass)
+{
+	if (!flow)
+		return bypass ? "New flows go around the enforcement stage."
+			      : "Flows go through the enforcement stage.";
+	if (!strcmp(flow, "bypass"))
+		return "The flow goes around the enforcement stage.";
+	if (!strcmp(flow, "drop"))
+		return "The flow is dropped.";
+	return bypass ? "The flow goes through the enforcement stage, to its end; new flows go "
+			"around it."
+		      : "The flow goes through the enforcement stage.";
+}
+
+static void write_answer(struct question *q, const struct exception *record)
+{
+	const char *flow;
+	bool bypass;
+
+	json_string(q->w, "subject", q->subject);
+	json_string(q->w, "tenant", q->tenant && *q->tenant->name ? q->tenant->name : NULL);
+	json_array_begin(q->w, "reasons");
+	explain_tenant(q);
+	explain_exception(q, record);
+	explain_kernel(q);
+	explain_steering(q, q->exemption ? (int)q->exemption->profile : -1);
+	bypass = q->all_met;
+	flow = explain_flows_pinned(q);
+	json_array_end(q->w);
+	json_string(q->w, "path", flow ? flow : bypass ? "bypass" : "enforce");
+	json_string(q->w, "new_flows", bypass ? "bypass" : "enforce");
+	json_string(q->w, "missing_step", flow && !strcmp(flow, "bypass") ? NULL : q->missing);
+	json_string(q->w, "summary", summarise(flow, bypass));
+	write_exception(q, record);
+	explain_flows_write(q, bypass);
 }
 
 int commands_explain(void *user, const struct control_caller *caller, yajl_val request,
 		     struct json_writer *w, char error[CONTROL_ERROR_MAX])
 {
 	struct question q = { .daemon = user, .w = w, .all_met = true };
-	const struct exemption *exemption;
+	struct exception record;
 	int r;
 
-	(void)caller;
 	if (control_string(request, "at"))
 		return explain_at(user, request, w, error);
-	r = read_subject(&q, control_string(request, "subject"), error);
-	if (r == 0)
-		r = read_destination(&q, control_string(request, "dst"),
-				     control_string(request, "proto"), error);
+	r = read_question(&q, caller, request, error);
 	if (r < 0)
 		return r;
-	exemption = find_exemption(&q);
+	q.exemption = find_exemption(&q);
 	json_object_begin(w, "explain");
-	json_string(w, "subject", q.subject);
-	json_string(w, "tenant", q.tenant && *q.tenant->name ? q.tenant->name : NULL);
-	json_array_begin(w, "reasons");
-	explain_tenant(&q);
-	explain_exception(&q, exemption);
-	explain_kernel(&q, exemption);
-	explain_steering(&q, exemption ? (int)exemption->profile : -1);
-	json_array_end(w);
-	json_string(w, "path", q.all_met ? "bypass" : "enforce");
-	json_string(w, "summary",
-		    q.all_met ? "New flows go around the enforcement stage."
-			      : "Flows go through the enforcement stage.");
+	write_answer(&q, find_record(&q, &record) ? &record : NULL);
 	json_object_end(w);
 	return 0;
 }

@@ -244,9 +244,11 @@ int explain_at(struct daemon *daemon, yajl_val request, struct json_writer *w,
 			      "\"2026-11-20 14:00\"");
 	if (looking.at_us > clock_wall_us())
 		return refuse(error, -EINVAL, "at: expected a time that has been");
-	if (control_string(request, "dst") || control_string(request, "proto"))
-		return refuse(error, -EINVAL,
-			      "dst, proto: flows are not in the audit log; leave them out");
+	if (control_string(request, "dst") || control_string(request, "proto") ||
+	    control_int(request, "source_port", 0))
+		return refuse(
+			error, -EINVAL,
+			"dst, proto, source_port: flows are not in the audit log; leave them out");
 	if (!looking.store)
 		return refuse(error, -EUCLEAN, exceptions_store_error(daemon->core.exceptions));
 	r = looking.tenant ? store_each_latest(looking.store, looking.tenant, UINT64_MAX, 1,

@@ -204,7 +204,7 @@ static void look(struct observe *observe)
 
 		if (!o->id || o->look != WAITING)
 			continue;
-		if (flow_dump_begin(observe->dump, is_wanted, &o->wanted))
+		if (flow_dump_begin(observe->dump, NULL, is_wanted, &o->wanted))
 			o->look = LOOKING;
 		return;
 	}

@@ -185,6 +185,8 @@ static const struct command commands[] = {
 	  .options = {
 		  { "--dst", TEXT, OPTIONAL, "dst", "ADDR:PORT", "for a flow to this destination" },
 		  { "--proto", TEXT, OPTIONAL, "proto", "tcp|udp", "of this protocol" },
+		  { "--source-port", NUMBER, OPTIONAL, "source_port", "PORT",
+		    "for the flow from this port of the address" },
 		  { "--at", TEXT, OPTIONAL, "at", "TIME",
 		    "what was in force then, by the audit log; UTC" },
 	  },

@@ -456,6 +456,16 @@ int render_history(FILE *out, yajl_val answer)
 	return print_entries(out, text_member(answer, "history"));
 }
 
+static void print_sentences(FILE *out, const char *title, yajl_val list)
+{
+	char text[TEXT_MAX];
+
+	for (size_t i = 0; YAJL_IS_ARRAY(list) && i < YAJL_GET_ARRAY(list)->len; i++) {
+		text_of(YAJL_GET_ARRAY(list)->values[i], text);
+		fprintf(out, "%-18s %s\n", i ? "" : title, text);
+	}
+}
+
 int render_explain(FILE *out, yajl_val answer)
 {
 	yajl_val explain = text_member(answer, "explain");
@@ -478,6 +488,7 @@ int render_explain(FILE *out, yajl_val answer)
 		text_of(text_member(reason, "text"), text);
 		fprintf(out, "  %-3s %s\n", text_true(reason, "ok") ? "yes" : "no", text);
 	}
+	print_sentences(out, "flows", text_member(text_member(explain, "flows"), "sentences"));
 	list = text_member(explain, "entries");
 	return YAJL_IS_ARRAY(list) && YAJL_GET_ARRAY(list)->len ? print_entries(out, list) : 0;
 }

@@ -38,7 +38,10 @@ static int setup(void **state)
 	if (netns_run("sysctl -qw net.netfilter.nf_conntrack_acct=1 && "
 		      "nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
 		      " udp dport 443 ct mark set 0x01000000; udp dport 444 ct mark set 0x00f00001;"
-		      " ct state new accept; }; }'") != 0)
+		      " ct state new accept; };"
+		      " chain z { type filter hook prerouting priority raw; udp sport 4014 ct zone "
+		      "set 7;"
+		      " }; }'") != 0)
 		return -1;
 	events = conntrack_flow_socket(1 << 20);
 	if (events < 0)
@@ -166,8 +169,8 @@ static void test_look(void **state)
 	send_one(false, FOREIGN, 4008);
 	assert_int_equal(flow_dump_start(&dump), 0);
 	for (int round = 0; round < 2; round++) {
-		assert_true(flow_dump_begin(dump, is_any, (void *)&wanted));
-		assert_false(flow_dump_begin(dump, is_any, (void *)&wanted));
+		assert_true(flow_dump_begin(dump, NULL, is_any, (void *)&wanted));
+		assert_false(flow_dump_begin(dump, NULL, is_any, (void *)&wanted));
 		assert_true(netns_wait(take, dump, WAIT_MS));
 		assert_int_equal(result.error, 0);
 		assert_int_equal(result.count, 2);
@@ -177,6 +180,147 @@ static void test_look(void **state)
 	}
 	assert_false(take(dump));
 	flow_dump_stop(dump);
+	forget();
+}
+
+static struct flow_dump_filter filter_for(uint16_t port, uint16_t source_port, bool exact)
+{
+	struct flow_dump_filter filter = { .source.family = AF_INET,
+					   .destination.family = AF_INET,
+					   .protocol = IPPROTO_UDP,
+					   .port = port,
+					   .source_port = source_port,
+					   .exact = exact };
+
+	inet_pton(AF_INET, "198.51.100.1", filter.source.bytes);
+	inet_pton(AF_INET, "198.51.100.2", filter.destination.bytes);
+	return filter;
+}
+
+static bool wants_all(void *user, const struct conntrack_flow *flow)
+{
+	(void)user;
+	(void)flow;
+	return true;
+}
+
+static void look_for(struct flow_dump *dump, const struct flow_dump_filter *filter, uint64_t count)
+{
+	assert_true(flow_dump_begin(dump, filter, wants_all, NULL));
+	assert_true(netns_wait(take, dump, WAIT_MS));
+	assert_int_equal(result.error, 0);
+	assert_int_equal(result.count, count);
+	/* The kernel itself has left the others out. */
+	assert_int_equal(result.told, count);
+	assert_true((result.walked_us == 0) == filter->exact);
+}
+
+static void test_filtered_look(void **state)
+{
+	struct flow_dump_filter filter = filter_for(PLAIN, 0, false);
+	struct flow_dump *dump = NULL;
+	bool in_zone = false;
+
+	(void)state;
+	forget();
+	for (uint16_t from = 4010; from < 4013; from++)
+		send_one(false, PLAIN, from);
+	send_one(false, PLAIN, 4014);
+	send_one(false, FOREIGN, 4010);
+	send_one(true, PLAIN, 4010);
+	assert_int_equal(flow_dump_start(&dump), 0);
+	look_for(dump, &filter, 4);
+	for (size_t i = 0; i < result.count; i++) {
+		assert_int_equal(result.flows[i].zone, result.flows[i].source_port == 4014 ? 7 : 0);
+		in_zone = in_zone || result.flows[i].zone;
+	}
+	assert_true(in_zone);
+	free(result.flows);
+	for (int exact = 0; exact < 2; exact++) {
+		filter = filter_for(PLAIN, 4011, exact);
+		look_for(dump, &filter, 1);
+		assert_int_equal(result.flows[0].source_port, 4011);
+		free(result.flows);
+		filter = filter_for(PLAIN, 4099, exact);
+		look_for(dump, &filter, 0);
+	}
+	/* One question is for zone 0 alone, a walk for all. */
+	filter = filter_for(PLAIN, 4014, true);
+	look_for(dump, &filter, 0);
+	filter.exact = false;
+	look_for(dump, &filter, 1);
+	free(result.flows);
+	flow_dump_stop(dump);
+	forget();
+}
+
+static void test_filtered_look_ipv6(void **state)
+{
+	struct flow_dump_filter filter = filter_for(PLAIN, 4010, true);
+	struct flow_dump *dump = NULL;
+
+	(void)state;
+	send_one(true, PLAIN, 4010);
+	send_one(true, FOREIGN, 4010);
+	filter.source.family = filter.destination.family = AF_INET6;
+	inet_pton(AF_INET6, "2001:db8::1", filter.source.bytes);
+	inet_pton(AF_INET6, "2001:db8::2", filter.destination.bytes);
+	assert_int_equal(flow_dump_start(&dump), 0);
+	for (int exact = 1; exact >= 0; exact--) {
+		filter.exact = exact;
+		look_for(dump, &filter, 1);
+		assert_int_equal(result.flows[0].port, PLAIN);
+		free(result.flows);
+	}
+	flow_dump_stop(dump);
+	forget();
+}
+
+struct tcp_look {
+	struct flow_dump *dump;
+	struct flow_dump_filter filter;
+	bool over;
+};
+
+static bool is_tcp_over(void *user)
+{
+	struct tcp_look *look = user;
+	bool as_wanted;
+
+	if (!flow_dump_begin(look->dump, &look->filter, wants_all, NULL) ||
+	    !netns_wait(take, look->dump, WAIT_MS))
+		return false;
+	as_wanted = result.count == 1 && result.flows[0].over == look->over;
+	free(result.flows);
+	return as_wanted;
+}
+
+/* A connection that both ends have closed stays in the table, but it is over. */
+static void test_over(void **state)
+{
+	struct tcp_look look = { .filter = filter_for(PLAIN, 4020, true) };
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(PLAIN) };
+	const struct sockaddr_in from = { .sin_family = AF_INET, .sin_port = htons(4020) };
+	int listener = socket(AF_INET, SOCK_STREAM, 0), accepted;
+	int fd = netns_peer_socket(peer, AF_INET, SOCK_STREAM);
+
+	(void)state;
+	inet_pton(AF_INET, "198.51.100.2", &to.sin_addr);
+	assert_int_equal(bind(listener, (void *)&to, sizeof(to)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(bind(fd, (const void *)&from, sizeof(from)), 0);
+	assert_int_equal(connect(fd, (void *)&to, sizeof(to)), 0);
+	accepted = accept(listener, NULL, NULL);
+	assert_true(accepted >= 0);
+	look.filter.protocol = IPPROTO_TCP;
+	assert_int_equal(flow_dump_start(&look.dump), 0);
+	assert_true(netns_wait(is_tcp_over, &look, WAIT_MS));
+	close(fd);
+	close(accepted);
+	look.over = true;
+	assert_true(netns_wait(is_tcp_over, &look, WAIT_MS));
+	close(listener);
+	flow_dump_stop(look.dump);
 	forget();
 }
 
@@ -223,9 +367,15 @@ static void test_what_is_no_flow(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_begin_and_end), cmocka_unit_test(test_ipv6),
-		cmocka_unit_test(test_filter),        cmocka_unit_test(test_look),
-		cmocka_unit_test(test_lost),          cmocka_unit_test(test_what_is_no_flow),
+		cmocka_unit_test(test_begin_and_end),
+		cmocka_unit_test(test_ipv6),
+		cmocka_unit_test(test_filter),
+		cmocka_unit_test(test_look),
+		cmocka_unit_test(test_filtered_look),
+		cmocka_unit_test(test_filtered_look_ipv6),
+		cmocka_unit_test(test_over),
+		cmocka_unit_test(test_lost),
+		cmocka_unit_test(test_what_is_no_flow),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -82,10 +82,29 @@ static int handle_long(void *user, const struct control_caller *caller, yajl_val
 	return 0;
 }
 
+static struct {
+	uint64_t connection, request;
+	unsigned calls;
+	bool ready;
+} later;
+
+/* Waits until it is ready; long then, so that it is called again for a larger buffer. */
+static int handle_later(void *user, const struct control_caller *caller, yajl_val request,
+			struct json_writer *w, char error[CONTROL_ERROR_MAX])
+{
+	if (later.request != caller->request)
+		later.calls = 0;
+	later.connection = caller->connection;
+	later.request = caller->request;
+	later.calls++;
+	if (!later.ready)
+		return -EINPROGRESS;
+	return handle_long(user, caller, request, w, error);
+}
+
 static const struct control_command commands[] = {
-	{ "echo", handle_echo },
-	{ "refuse", handle_refuse },
-	{ "long", handle_long },
+	{ "echo", handle_echo }, { "refuse", handle_refuse },
+	{ "long", handle_long }, { "later", handle_later },
 	{ NULL, NULL },
 };
 
@@ -266,6 +285,62 @@ static void test_connections(void **state)
 	assert_int_equal(ended[0], 1);
 }
 
+/* An answer that has to wait: what was sent after it waits too, others do not. */
+static void test_later(void **state)
+{
+	static const char request[] = "{\"v\":1,\"command\":\"later\",\"number\":100000}\n"
+				      "{\"v\":1,\"command\":\"echo\"}\n";
+	int fd = connect_client(), other = connect_client(), gone = connect_client();
+	time_t deadline = time(NULL) + DEADLINE_S;
+	static char line[200000];
+	uint64_t first;
+
+	(void)state;
+	later.ready = false;
+	later.calls = 0;
+	send_bytes(fd, request, strlen(request));
+	expect(other, "{\"v\":1,\"command\":\"echo\"}\n", "{\"v\":1,\"ok\":true");
+	assert_int_equal(recv(fd, line, 1, 0), -1);
+	assert_int_equal(calls, 1);
+	first = later.request;
+	assert_int_equal(later.calls, 1);
+	control_resume(control, later.connection + 1000);
+	control_resume(control, later.connection);
+	assert_int_equal(later.request, first);
+	assert_int_equal(later.calls, 2);
+	assert_int_equal(recv(fd, line, 1, 0), -1);
+
+	later.ready = true;
+	control_resume(control, later.connection);
+	assert_true(receive_line(fd, line, sizeof(line)) > 99000);
+	assert_memory_equal(line, "{\"v\":1,\"ok\":true,\"lines\":[", 26);
+	assert_int_equal(later.request, first);
+	assert_true(later.calls > 3);
+	assert_true(receive_line(fd, line, sizeof(line)) > 0);
+	assert_non_null(strstr(line, "\"text\":null"));
+	/* It does not wait any more. */
+	control_resume(control, later.connection);
+	assert_int_equal(control_counters(control).requests, 3);
+
+	/* One that goes while it waits is not called again, and its end is told. */
+	ended[0] = 0;
+	control_on_end(control, note_end);
+	later.ready = false;
+	send_bytes(gone, request, strlen(request));
+	while (later.request == first)
+		assert_int_equal(turn(deadline), 0);
+	close(gone);
+	while (!ended[0])
+		assert_int_equal(turn(deadline), 0);
+	assert_int_equal(ended[0], later.connection);
+	control_resume(control, later.connection);
+	assert_int_equal(later.calls, 1);
+	close(fd);
+	close(other);
+	while (!ended[1])
+		assert_int_equal(turn(deadline), 0);
+}
+
 static void test_bad_requests(void **state)
 {
 	static const char *const cases[][2] = {
@@ -281,7 +356,7 @@ static void test_bad_requests(void **state)
 		{ "{\"v\":1}\n", "the request has no \\\"command\\\"" },
 		{ "{\"v\":1,\"command\":7}\n", "the request has no \\\"command\\\"" },
 		{ "{\"v\":1,\"command\":\"Echo\"}\n",
-		  "unknown command \\\"Echo\\\"; known are echo, refuse, long\"}" },
+		  "unknown command \\\"Echo\\\"; known are echo, refuse, long, later\"}" },
 		{ "{\"v\":1,\"command\":\"echo\",\"text\":\"a\\u0000b\"}\n",
 		  "the request has a NUL" },
 		{ "\xff\xfe\n", "the request is not JSON" },
@@ -630,6 +705,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_answers),
 		TEST(test_connections),
+		TEST(test_later),
 		TEST(test_bad_requests),
 		TEST(test_deep_nesting),
 		TEST(test_byte_by_byte_and_at_once),

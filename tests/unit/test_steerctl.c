@@ -249,6 +249,8 @@ HANDLER(do_explain)
 	raw_member(w, "reasons",
 		   "[{\"ok\":true,\"text\":\"an exception is active\"},"
 		   "{\"ok\":false,\"text\":\"the lease is over\"}]");
+	if (control_int(request, "source_port", 0) == 51234)
+		raw_member(w, "flows", "{\"sentences\":[\"1 flow runs\",\"2 were not seen\"]}");
 	json_object_end(w);
 	return 0;
 }
@@ -491,6 +493,11 @@ static void test_text(void **state)
 		   "subject            acme\ntenant             acme\npath               bypass\n"
 		   "summary            203.0.113.10:443\n  yes an exception is active\n"
 		   "  no  the lease is over\n");
+	expect_out("explain|acme|--dst|203.0.113.10:443|--source-port|51234",
+		   "subject            acme\ntenant             acme\npath               bypass\n"
+		   "summary            203.0.113.10:443\n  yes an exception is active\n"
+		   "  no  the lease is over\nflows              1 flow runs\n"
+		   "                   2 were not seen\n");
 	expect_out("resync", "being fetched\n");
 }
 /* clang-format on */

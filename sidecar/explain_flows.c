@@ -76,14 +76,13 @@ static struct group group_of(const struct question *q, const struct conntrack_fl
 
 	if (!settings->pinning)
 		group.mark = 0;
+	group.path_name = group.mark ? path_name(settings, group.mark) : NULL;
 	if (!settings->pinning && bypass)
 		group.path = "bypass";
-	else if (!group.mark)
+	else if (!group.path_name)
 		group.path = "enforce";
 	else
 		group.path = explain_carried(q, group.mark) ? "bypass" : "drop";
-	if (group.mark)
-		group.path_name = path_name(settings, group.mark);
 	return group;
 }
 
@@ -156,7 +155,7 @@ static void write_pinning(const struct question *q, const struct group *group, b
 		snprintf(buf, SENTENCE_MAX, "pinned to enforcement: a grant changes nothing for %s",
 			 group->count == 1 ? "it" : "them");
 	else if (!group->path_name)
-		snprintf(buf, SENTENCE_MAX, "pinned to mark 0x%08x, which no path has: dropped",
+		snprintf(buf, SENTENCE_MAX, "enforced: no path has the conntrack mark 0x%08x",
 			 group->mark);
 	else
 		snprintf(buf, SENTENCE_MAX, "pinned to bypass path %s%s", group->path_name,

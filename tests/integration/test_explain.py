@@ -5,6 +5,7 @@ members of their own."""
 import concurrent.futures
 import json
 import re
+import signal
 import socket
 
 import pytest
@@ -120,6 +121,25 @@ def test_a_flow_whose_exception_has_ended(lab, flows, eventually):
     assert (told["path"], told["new_flows"], told["missing_step"]) == ("drop", "enforce", "scope")
     assert paths(told) == {NEW: "drop"} and told["flows"]["drop"] == 1
     assert "and dropped: no exception or lease lets its packets pass now" in told["flows"]["sentences"][0]
+
+
+def test_a_mark_that_no_path_has_is_enforced(lab, flows):
+    """Somebody writes into steerd's bits: nobody decided that this flow may go around."""
+    lab.grant_and_wait("acme")
+    flow = flows("acme", port=NEW)
+    assert flow.path == "bypass"
+    flow.popen.send_signal(signal.SIGSTOP)
+    assert why(lab, 4, "--source-port", NEW)["path"] == "bypass"
+    lab.network.exec("gw", "conntrack", "-U", "-s", lab.source("acme"), "-p", "tcp",
+                     "--sport", NEW, "--mark", "0x04000000/0x0f000000")
+    told = why(lab, 4, "--source-port", NEW)
+    assert (told["path"], told["new_flows"], told["missing_step"]) == ("enforce", "bypass", "pinning")
+    assert "enforced: no path has the conntrack mark 0x04000000" in told["flows"]["sentences"][0]
+    bypassed = lab.bypassed_packets()
+    flow.popen.send_signal(signal.SIGCONT)
+    # The enforcement stage knows nothing of it, and resets it.
+    flow.wait_ended(30)
+    assert lab.bypassed_packets() == bypassed
 
 
 def test_many_flows_are_counted_and_few_are_listed(lab, eventually):

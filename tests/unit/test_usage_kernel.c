@@ -40,9 +40,7 @@ static int setup(void **state)
 	peer = netns_add_peer();
 	if (peer < 0)
 		return peer;
-	if (netns_run("sysctl -qw net.netfilter.nf_conntrack_acct=1 && "
-		      "nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
-		      " udp dport != 53 ct mark set 0x01000000; ct state new accept; }; }'") != 0)
+	if (netns_mark_flows("udp dport != 53 ct mark set 0x01000000;") != 0)
 		return -1;
 	snprintf(file, sizeof(file), "%s/usage", directory);
 	return usage_open(file, MASK, attribute, NULL, &usage);

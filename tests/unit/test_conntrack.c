@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 
+#include "addresses.h"
 #include "conntrack.h"
 #include "netns.h"
 
@@ -109,15 +110,6 @@ static void make_flows(void)
 	}
 }
 
-static struct address_range range(const char *lo, const char *hi)
-{
-	struct address_range r = { .family = strchr(lo, ':') ? AF_INET6 : AF_INET };
-
-	assert_int_equal(inet_pton(r.family, lo, r.lo), 1);
-	assert_int_equal(inet_pton(r.family, hi, r.hi), 1);
-	return r;
-}
-
 static unsigned left(void)
 {
 	unsigned bits = 0;
@@ -141,7 +133,7 @@ static void expect_left(unsigned bits)
 
 static void test_one_address(void **state)
 {
-	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+	const struct address_range r = range_of("198.51.100.10", "198.51.100.10");
 
 	(void)state;
 	make_flows();
@@ -157,9 +149,11 @@ static void test_one_address(void **state)
 static void test_ranges(void **state)
 {
 	const struct address_range some[] = {
-		range("198.51.100.15", "198.51.100.20"), range("198.51.100.0", "198.51.100.9"),
-		range("2001:db8::", "2001:db8::10"),     range("198.51.100.18", "198.51.100.19"),
-		range("203.0.113.0", "203.0.113.255"),
+		range_of("198.51.100.15", "198.51.100.20"),
+		range_of("198.51.100.0", "198.51.100.9"),
+		range_of("2001:db8::", "2001:db8::10"),
+		range_of("198.51.100.18", "198.51.100.19"),
+		range_of("203.0.113.0", "203.0.113.255"),
 	};
 
 	(void)state;
@@ -183,8 +177,8 @@ static void test_all_pinned(void **state)
 
 static void test_kept_addresses_keep_their_flows(void **state)
 {
-	const struct address_range wide = range("198.51.100.0", "198.51.100.255"),
-				   kept = range("198.51.100.16", "198.51.100.31");
+	const struct address_range wide = range_of("198.51.100.0", "198.51.100.255"),
+				   kept = range_of("198.51.100.16", "198.51.100.31");
 
 	(void)state;
 	make_flows();
@@ -202,7 +196,7 @@ static void test_kept_addresses_keep_their_flows(void **state)
 
 static void test_all_means_the_kept_ones_too(void **state)
 {
-	const struct address_range kept = range("198.51.100.16", "198.51.100.31");
+	const struct address_range kept = range_of("198.51.100.16", "198.51.100.31");
 
 	(void)state;
 	make_flows();
@@ -216,7 +210,7 @@ static void test_all_means_the_kept_ones_too(void **state)
 /* After a reload there may be other paths; the flows of those before are still found. */
 static void test_marks_of_more_paths(void **state)
 {
-	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+	const struct address_range r = range_of("198.51.100.10", "198.51.100.10");
 
 	(void)state;
 	stop();
@@ -234,7 +228,7 @@ static void test_marks_of_more_paths(void **state)
 /* What was asked for is done before the thread ends, whatever it is busy with. */
 static void test_stop_finishes(void **state)
 {
-	const struct address_range r = range("203.0.113.0", "203.0.113.0");
+	const struct address_range r = range_of("203.0.113.0", "203.0.113.0");
 
 	(void)state;
 	for (unsigned i = 0; i < 20; i++) {
@@ -253,7 +247,7 @@ static void test_stop_finishes(void **state)
 /* The queue is full while the thread is busy at most: then everything pinned goes. */
 static void test_full_queue(void **state)
 {
-	struct address_range r = range("203.0.113.0", "203.0.113.0");
+	struct address_range r = range_of("203.0.113.0", "203.0.113.0");
 
 	(void)state;
 	make_flows();
@@ -272,7 +266,7 @@ static void test_full_queue(void **state)
 /* An entry in a zone of its own is found and removed; its twin in another, not pinned, stays. */
 static void test_zone(void **state)
 {
-	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+	const struct address_range r = range_of("198.51.100.10", "198.51.100.10");
 	char text[4096];
 
 	(void)state;

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 
+#include "addresses.h"
 #include "netns.h"
 #include "try_watch.h"
 
@@ -68,11 +69,7 @@ static void add_address(const char *address)
 
 static void add_range(struct try_target *target, const char *lo, const char *hi)
 {
-	struct address_range *range = &target->ranges[target->range_count++];
-
-	range->family = strchr(lo, ':') ? AF_INET6 : AF_INET;
-	assert_int_equal(inet_pton(range->family, lo, range->lo), 1);
-	assert_int_equal(inet_pton(range->family, hi, range->hi), 1);
+	target->ranges[target->range_count++] = range_of(lo, hi);
 }
 
 static struct try_report report;

@@ -208,13 +208,19 @@ int netns_peer_send(int peer, const char *from, uint16_t from_port, uint16_t to_
 	return err;
 }
 
-int netns_mark_flows(const char *rules)
+int netns_enter_marking(const char *rules)
 {
-	return netns_run(
-		"sysctl -qw net.netfilter.nf_conntrack_acct=1 && "
-		"nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
-		" %s ct state new accept; }; }'",
-		rules);
+	int err = netns_enter(), peer = err < 0 ? err : netns_add_peer();
+
+	if (peer >= 0 &&
+	    netns_run("sysctl -qw net.netfilter.nf_conntrack_acct=1 && "
+		      "nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
+		      " %s ct state new accept; }; }'",
+		      rules) != 0) {
+		close(peer);
+		peer = -EIO;
+	}
+	return peer;
 }
 
 int netns_run(const char *format, ...)

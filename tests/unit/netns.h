@@ -32,10 +32,10 @@ int netns_add_peer_address(int peer, const char *address);
 int netns_peer_send(int peer, const char *from, uint16_t from_port, uint16_t to_port);
 
 /*
- * Let conntrack follow what comes in, with counters, and give its entries marks: rules are nft(8)'s, such
- * as "udp dport 443 ct mark set 1;". As netns_run().
+ * netns_enter() and netns_add_peer(), and conntrack follows what comes in, with counters, and gives its
+ * entries marks: rules are nft(8)'s, such as "udp dport 443 ct mark set 1;". The neighbour or -errno.
  */
-int netns_mark_flows(const char *rules);
+int netns_enter_marking(const char *rules);
 
 /* Run a shell command made as by printf; its exit status, or -1. Output goes to stderr. */
 int netns_run(const char *format, ...) __attribute__((format(printf, 1, 2)));

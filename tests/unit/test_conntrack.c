@@ -32,15 +32,11 @@ static int peer = -1;
 static int setup(void **state)
 {
 	(void)state;
-	if (netns_enter() < 0)
-		return -1;
-	peer = netns_add_peer();
+	peer = netns_enter_marking("udp dport 443 ct mark set 0x01000000;"
+				   " udp dport 444 ct mark set 0x00f00001;"
+				   " udp dport 445 ct mark set 0x06000007;");
 	if (peer < 0)
 		return peer;
-	if (netns_mark_flows("udp dport 443 ct mark set 0x01000000;"
-			     " udp dport 444 ct mark set 0x00f00001;"
-			     " udp dport 445 ct mark set 0x06000007;") != 0)
-		return -1;
 	return conntrack_start(MASK, &conntrack);
 }
 

@@ -30,14 +30,10 @@ static enum conntrack_flow_kind kind;
 static int setup(void **state)
 {
 	(void)state;
-	if (netns_enter() < 0)
-		return -1;
-	peer = netns_add_peer();
+	peer = netns_enter_marking("udp dport 443 ct mark set 0x01000000;"
+				   " udp dport 444 ct mark set 0x00f00001;");
 	if (peer < 0)
 		return peer;
-	if (netns_mark_flows("udp dport 443 ct mark set 0x01000000;"
-			     " udp dport 444 ct mark set 0x00f00001;") != 0)
-		return -1;
 	events = conntrack_flow_socket(1 << 20);
 	if (events < 0)
 		return -1;

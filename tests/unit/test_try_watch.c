@@ -32,17 +32,13 @@ static int peer = -1;
 static int setup(void **state)
 {
 	(void)state;
-	if (netns_enter() < 0)
-		return -1;
-	peer = netns_add_peer();
+	peer = netns_enter_marking("udp dport 443 ct mark set 0x01000000;"
+				   " udp dport 444 ct mark set 0x02000000;"
+				   " udp dport 445 ct mark set 0x01300007;"
+				   " udp dport 446 ct mark set 0x00300007;"
+				   " udp dport 1000-1999 ct mark set 0x01000000;");
 	if (peer < 0)
 		return peer;
-	if (netns_mark_flows("udp dport 443 ct mark set 0x01000000;"
-			     " udp dport 444 ct mark set 0x02000000;"
-			     " udp dport 445 ct mark set 0x01300007;"
-			     " udp dport 446 ct mark set 0x00300007;"
-			     " udp dport 1000-1999 ct mark set 0x01000000;") != 0)
-		return -1;
 	watch = try_watch_new();
 	return watch ? 0 : -1;
 }

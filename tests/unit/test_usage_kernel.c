@@ -35,13 +35,11 @@ static int setup(void **state)
 {
 	(void)state;
 	strcpy(directory, "/tmp/test-usage-XXXXXX");
-	if (!mkdtemp(directory) || netns_enter() < 0)
+	if (!mkdtemp(directory))
 		return -1;
-	peer = netns_add_peer();
+	peer = netns_enter_marking("udp dport != 53 ct mark set 0x01000000;");
 	if (peer < 0)
 		return peer;
-	if (netns_mark_flows("udp dport != 53 ct mark set 0x01000000;") != 0)
-		return -1;
 	snprintf(file, sizeof(file), "%s/usage", directory);
 	return usage_open(file, MASK, attribute, NULL, &usage);
 }

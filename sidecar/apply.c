@@ -2,8 +2,6 @@
 #include "apply.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,19 +54,6 @@ struct apply {
 	enum apply_action writing; /* now; then each one after it */
 	size_t written;            /* index of the next one to look at */
 };
-
-static int refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error, EXCEPTIONS_ERROR_MAX, format, args);
-	va_end(args);
-	return r;
-}
 
 struct apply *apply_new(const struct apply_options *options)
 {
@@ -173,7 +158,7 @@ static int add_step(struct apply *apply, struct entry *entry, char error[EXCEPTI
 		}
 	}
 	if (!entry) {
-		refuse(error, -ENOMEM, "no memory for so many entries");
+		exceptions_refuse(error, -ENOMEM, "no memory for so many entries");
 		return -ENOMEM;
 	}
 	apply->bytes += entry->size;
@@ -196,17 +181,20 @@ int apply_add(struct apply *apply, const struct exception *wish, char error[EXCE
 	int r;
 
 	if (apply->phase != STAGING)
-		return refuse(error, -EBUSY, "the entries are being compared: begin anew");
+		return exceptions_refuse(error, -EBUSY,
+					 "the entries are being compared: begin anew");
 	if (apply->step_count >= EXCEPTIONS_MAX || apply->bytes >= APPLY_BYTES_MAX)
-		return refuse(error, -ENOBUFS, "expected at most %d entries, of %zu bytes together",
-			      EXCEPTIONS_MAX, APPLY_BYTES_MAX);
+		return exceptions_refuse(error, -ENOBUFS,
+					 "expected at most %d entries, of %zu bytes together",
+					 EXCEPTIONS_MAX, APPLY_BYTES_MAX);
 	entry = pack(wish);
 	twin = entry ? find_key(apply, entry->texts, entry->key_len) : NULL;
 	if (twin) {
 		free(entry);
-		return refuse(error, -EEXIST,
-			      "the same tenant, profile, scope and destinations as entry %zu",
-			      twin->number);
+		return exceptions_refuse(
+			error, -EEXIST,
+			"the same tenant, profile, scope and destinations as entry %zu",
+			twin->number);
 	}
 	r = add_step(apply, entry, error);
 	if (r != 0)
@@ -222,9 +210,10 @@ static int check_generation(const struct apply *apply, char error[EXCEPTIONS_ERR
 {
 	if (apply->generation == exceptions_generation(apply->options.exceptions))
 		return 0;
-	return refuse(error, -ESTALE,
-		      "exceptions were granted, changed or revoked meanwhile; nothing was done: "
-		      "look at the difference again");
+	return exceptions_refuse(
+		error, -ESTALE,
+		"exceptions were granted, changed or revoked meanwhile; nothing was done: "
+		"look at the difference again");
 }
 
 static bool is_as_wished(const struct exception *record, const struct exception *wish)
@@ -243,19 +232,21 @@ static int check_wish(const struct exception *wish, char error[EXCEPTIONS_ERROR_
 
 	for (size_t i = KEY_TEXTS; i < TEXTS; i++)
 		if (!*text_of(wish, i))
-			return refuse(error, -EINVAL, "%s: expected 1 to %d bytes", packed[i].name,
-				      RECORD_TEXT_MAX - 1);
+			return exceptions_refuse(error, -EINVAL, "%s: expected 1 to %d bytes",
+						 packed[i].name, RECORD_TEXT_MAX - 1);
 	if (!wish->expires_at_us)
-		return refuse(error, -EINVAL, "expires_at: an exception needs an end");
+		return exceptions_refuse(error, -EINVAL, "expires_at: an exception needs an end");
 	risk_sha256(ours);
 	if (strcmp(wish->risk_sha256, ours) != 0)
-		return refuse(error, -EINVAL,
-			      "risk_sha256: not the hash of steerd's text of the risk, which is "
-			      "version %d, %s: read it with steerctl risk",
-			      RISK_VERSION, ours);
+		return exceptions_refuse(
+			error, -EINVAL,
+			"risk_sha256: not the hash of steerd's text of the risk, which is "
+			"version %d, %s: read it with steerctl risk",
+			RISK_VERSION, ours);
 	if (wish->risk_version && wish->risk_version != RISK_VERSION)
-		return refuse(error, -EINVAL, "risk_version: expected %d, as the hash says",
-			      RISK_VERSION);
+		return exceptions_refuse(error, -EINVAL,
+					 "risk_version: expected %d, as the hash says",
+					 RISK_VERSION);
 	return 0;
 }
 
@@ -296,9 +287,9 @@ static int read_record(const struct apply *apply, uint64_t id, struct exception 
 	int r = store ? store_find(store, id, ret) : -EUCLEAN;
 
 	if (r != 0)
-		refuse(error, r, "%s",
-		       store ? store_error(store)
-			     : exceptions_store_error(apply->options.exceptions));
+		exceptions_refuse(error, r, "%s",
+				  store ? store_error(store)
+					: exceptions_store_error(apply->options.exceptions));
 	return r;
 }
 
@@ -320,9 +311,10 @@ static int compare_entry(const struct apply *apply, const struct entry *entry,
 	if (!active)
 		return make_grant(apply, &wish, &ret->after, error);
 	if (active->is_try)
-		return refuse(error, -EEXIST,
-			      "exception %llu tries the same now; revoke it, or wait for its end",
-			      (unsigned long long)active->id);
+		return exceptions_refuse(
+			error, -EEXIST,
+			"exception %llu tries the same now; revoke it, or wait for its end",
+			(unsigned long long)active->id);
 	r = read_record(apply, active->id, &ret->before, error);
 	if (r < 0)
 		return r;
@@ -374,8 +366,9 @@ static int end_entries(struct apply *apply, char error[EXCEPTIONS_ERROR_MAX])
 	after = exceptions_count(apply->options.exceptions) + apply->count.actions[APPLY_GRANT] -
 		(apply->step_count - apply->count.entries);
 	if (after > EXCEPTIONS_MAX)
-		return refuse(error, -ENOBUFS, "%zu exceptions would be active, more than %d",
-			      after, EXCEPTIONS_MAX);
+		return exceptions_refuse(error, -ENOBUFS,
+					 "%zu exceptions would be active, more than %d", after,
+					 EXCEPTIONS_MAX);
 	return 0;
 }
 
@@ -396,7 +389,8 @@ int apply_compare(struct apply *apply, size_t index, struct apply_step *ret,
 
 	if (apply->phase != COMPARING || index > apply->count.compared ||
 	    index >= apply->step_count)
-		return refuse(error, -EBUSY, "there is nothing to compare at %zu", index);
+		return exceptions_refuse(error, -EBUSY, "there is nothing to compare at %zu",
+					 index);
 	r = check_generation(apply, error);
 	if (r < 0)
 		return r;
@@ -421,7 +415,8 @@ static int check_phase(const struct apply *apply, char error[EXCEPTIONS_ERROR_MA
 	if (apply->phase == WRITING ||
 	    (apply->phase == COMPARING && apply->count.compared == apply->step_count))
 		return 0;
-	return refuse(error, -EBUSY, "the entries are not all compared yet, or it is over");
+	return exceptions_refuse(error, -EBUSY,
+				 "the entries are not all compared yet, or it is over");
 }
 
 static int begin_writing(struct apply *apply, char error[EXCEPTIONS_ERROR_MAX])
@@ -434,8 +429,8 @@ static int begin_writing(struct apply *apply, char error[EXCEPTIONS_ERROR_MAX])
 	while (settled > 0)
 		settled = exceptions_settle(apply->options.exceptions);
 	if (settled < 0)
-		return refuse(error, settled, "%s",
-			      exceptions_store_error(apply->options.exceptions));
+		return exceptions_refuse(error, settled, "%s",
+					 exceptions_store_error(apply->options.exceptions));
 	apply->phase = WRITING;
 	apply->writing = APPLY_REVOKE;
 	apply->at = clock_read();
@@ -546,10 +541,11 @@ static int check_targets(const struct apply *apply, char error[EXCEPTIONS_ERROR_
 
 		if ((entry->action == APPLY_REVOKE || entry->action == APPLY_CHANGE) &&
 		    !exceptions_active(apply->options.exceptions, entry->id))
-			return refuse(error, -ESTALE,
-				      "exception %llu has ended meanwhile; nothing was done: "
-				      "look at the difference again",
-				      (unsigned long long)entry->id);
+			return exceptions_refuse(
+				error, -ESTALE,
+				"exception %llu has ended meanwhile; nothing was done: "
+				"look at the difference again",
+				(unsigned long long)entry->id);
 	}
 	return 0;
 }
@@ -575,7 +571,7 @@ static int commit(struct apply *apply, char error[EXCEPTIONS_ERROR_MAX])
 	int r = 0;
 
 	if (apply->phase != WRITING || apply->writing != APPLY_ACTIONS)
-		r = refuse(error, -EBUSY, "the entries are not all written yet");
+		r = exceptions_refuse(error, -EBUSY, "the entries are not all written yet");
 	if (r == 0)
 		r = check_generation(apply, error);
 	if (r == 0)

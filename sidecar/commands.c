@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <utlist.h>
@@ -255,10 +256,14 @@ static int do_tenants(void *user, const struct control_caller *caller, yajl_val 
 	return 0;
 }
 
-static int refuse(char error[CONTROL_ERROR_MAX], const char *sentence)
+int commands_refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
 {
-	snprintf(error, CONTROL_ERROR_MAX, "%s", sentence);
-	return -EINVAL;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(error, CONTROL_ERROR_MAX, format, args);
+	va_end(args);
+	return r;
 }
 
 static int do_events(void *user, const struct control_caller *caller, yajl_val request,
@@ -269,7 +274,7 @@ static int do_events(void *user, const struct control_caller *caller, yajl_val r
 
 	(void)caller;
 	if (since < 0)
-		return refuse(error, "since: expected a seq, 0 or greater");
+		return commands_refuse(error, -EINVAL, "since: expected a seq, 0 or greater");
 	stream_write_since(daemon->core.stream, (uint64_t)since, control_string(request, "tenant"),
 			   w);
 	return 0;
@@ -302,8 +307,8 @@ static int do_resync(void *user, const struct control_caller *caller, yajl_val r
 	(void)caller;
 	(void)request;
 	if (!follow_status(daemon->follow).heard)
-		return refuse(
-			error,
+		return commands_refuse(
+			error, -EINVAL,
 			"charon's plugin is silent; a snapshot is fetched when it is heard again");
 	xfrm_resync(daemon->core.xfrm);
 	follow_resync(daemon->follow);

@@ -51,6 +51,10 @@ void commands_write_entry(struct store *store, struct json_writer *w,
 /* For control_on_end(): forget what that connection has staged, and asked about flows. */
 void commands_end(void *user, uint64_t connection);
 
+/* Why a command is refused, made as by printf; returns r. */
+int commands_refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /* What grants have in common, wherever they come from. May it be granted, by its settings? */
 int commands_check_profile(const struct daemon *daemon, const char *name,
 			   char error[CONTROL_ERROR_MAX]);

@@ -4,7 +4,6 @@
  * take some milliseconds each. What is staged belongs to the connection that staged it, and dies with it.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,19 +17,6 @@
 /* Exceptions, entries, in a page. */
 #define PAGE_MAX 128
 #define REASON_DEFAULT "not in the list that was applied"
-
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error, CONTROL_ERROR_MAX, format, args);
-	va_end(args);
-	return r;
-}
 
 /* Export */
 
@@ -67,15 +53,15 @@ int commands_export(void *user, const struct control_caller *caller, yajl_val re
 
 	(void)caller;
 	if (!store)
-		return refuse(error, -EUCLEAN, "%s", exceptions_store_error(exceptions));
+		return commands_refuse(error, -EUCLEAN, "%s", exceptions_store_error(exceptions));
 	if (after < 0)
-		return refuse(error, -EINVAL, "after: expected a number, 0 or greater");
+		return commands_refuse(error, -EINVAL, "after: expected a number, 0 or greater");
 	core_expire(&daemon->core);
 	json_array_begin(w, "exceptions");
 	r = store_each_active_after(store, (uint64_t)after, PAGE_MAX, export_one, &exporting);
 	json_array_end(w);
 	if (r < 0)
-		return refuse(error, r, "%s", store_error(store));
+		return commands_refuse(error, r, "%s", store_error(store));
 	json_uint(w, "last", exporting.last);
 	json_bool(w, "more", exporting.count == PAGE_MAX);
 	json_uint(w, "generation", exceptions_generation(exceptions));
@@ -101,7 +87,8 @@ static int get_apply(const struct daemon *daemon, const struct control_caller *c
 {
 	if (daemon->apply && apply_options(daemon->apply)->connection == caller->connection)
 		return 0;
-	return refuse(error, -ENOENT, "nothing was begun on this connection: apply-begin does");
+	return commands_refuse(error, -ENOENT,
+			       "nothing was begun on this connection: apply-begin does");
 }
 
 int commands_apply_begin(void *user, const struct control_caller *caller, yajl_val request,
@@ -115,12 +102,12 @@ int commands_apply_begin(void *user, const struct control_caller *caller, yajl_v
 					 .connection = caller->connection };
 
 	if (reason && (!*reason || strlen(reason) >= RECORD_TEXT_MAX))
-		return refuse(error, -EINVAL, "reason: expected 1 to %d bytes",
-			      RECORD_TEXT_MAX - 1);
+		return commands_refuse(error, -EINVAL, "reason: expected 1 to %d bytes",
+				       RECORD_TEXT_MAX - 1);
 	commands_end(daemon, caller->connection);
 	if (daemon->apply)
-		return refuse(error, -EBUSY, "%s is applying a list just now; try again",
-			      apply_options(daemon->apply)->actor.name);
+		return commands_refuse(error, -EBUSY, "%s is applying a list just now; try again",
+				       apply_options(daemon->apply)->actor.name);
 	strcpy(options.actor.name, caller->name);
 	strcpy(options.reason, reason ? reason : REASON_DEFAULT);
 	daemon->apply = apply_new(&options);
@@ -169,9 +156,9 @@ static int add_entry(struct apply *apply, yajl_val object, char error[CONTROL_ER
 	int r = read_wish(object, &wish, why);
 
 	if (r < 0)
-		return refuse(error, r, "entry %zu: %s", number, why);
+		return commands_refuse(error, r, "entry %zu: %s", number, why);
 	r = apply_add(apply, &wish, too);
-	return r < 0 ? refuse(error, r, "entry %zu: %s", number, too) : 0;
+	return r < 0 ? commands_refuse(error, r, "entry %zu: %s", number, too) : 0;
 }
 
 int commands_apply_add(void *user, const struct control_caller *caller, yajl_val request,
@@ -183,7 +170,7 @@ int commands_apply_add(void *user, const struct control_caller *caller, yajl_val
 	int r = get_apply(daemon, caller, error);
 
 	if (r == 0 && !list)
-		r = refuse(error, -EINVAL, "entries: expected a list");
+		r = commands_refuse(error, -EINVAL, "entries: expected a list");
 	for (size_t i = 0; r == 0 && YAJL_IS_ARRAY(list) && i < YAJL_GET_ARRAY(list)->len; i++)
 		r = add_entry(daemon->apply, YAJL_GET_ARRAY(list)->values[i], error);
 	if (r < 0) {
@@ -227,9 +214,9 @@ static int refuse_entry(const struct apply *apply, size_t index, const struct ap
 			int r, const char *why, char error[CONTROL_ERROR_MAX])
 {
 	if (index >= apply_count(apply).entries || (r != -EINVAL && r != -EEXIST && r != -ENOBUFS))
-		return refuse(error, r, "%s", why);
-	return refuse(error, r, "entry %zu: %s: %s", index + 1,
-		      *step->after.tenant ? step->after.tenant : step->before.tenant, why);
+		return commands_refuse(error, r, "%s", why);
+	return commands_refuse(error, r, "entry %zu: %s: %s", index + 1,
+			       *step->after.tenant ? step->after.tenant : step->before.tenant, why);
 }
 
 /* A page of it. */
@@ -289,11 +276,11 @@ int commands_apply_diff(void *user, const struct control_caller *caller, yajl_va
 	if (r < 0)
 		return r;
 	if (after < 0)
-		return refuse(error, -EINVAL, "after: expected a number, 0 or greater");
+		return commands_refuse(error, -EINVAL, "after: expected a number, 0 or greater");
 	core_expire(&daemon->core);
 	r = apply_staged(daemon->apply, why);
 	if (r < 0)
-		refuse(error, r, "%s", why);
+		commands_refuse(error, r, "%s", why);
 	json_array_begin(w, "changes");
 	if (r == 0)
 		r = write_page(daemon, (size_t)after, w, &next, error);
@@ -350,7 +337,7 @@ static int commit(struct daemon *daemon, const struct control_caller *caller, st
 	int r = apply_commit(daemon->apply, publish, &publishing, why), kernel;
 
 	if (r < 0)
-		return refuse(error, r, "%s", why);
+		return commands_refuse(error, r, "%s", why);
 	/* Withdrawals go to the kernel before grants. */
 	kernel = count.actions[APPLY_REVOKE] || count.actions[APPLY_CHANGE]
 			 ? core_settle_revocation(&daemon->core)
@@ -380,7 +367,7 @@ int commands_apply_commit(void *user, const struct control_caller *caller, yajl_
 		json_bool(w, "done", false);
 		return 0;
 	}
-	r = r < 0 ? refuse(error, r, "%s", why) : commit(daemon, caller, w, error);
+	r = r < 0 ? commands_refuse(error, r, "%s", why) : commit(daemon, caller, w, error);
 	if (r < 0)
 		core_settle(
 			&daemon->core); /* a store that turned out to be damaged ends everything */

@@ -16,18 +16,12 @@
 /* Entries, exceptions, in a page. */
 #define PAGE_MAX 256
 
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *sentence)
-{
-	snprintf(error, CONTROL_ERROR_MAX, "%s", sentence);
-	return r;
-}
-
 static int get_store(struct daemon *daemon, struct store **ret_store, char error[CONTROL_ERROR_MAX])
 {
 	*ret_store = exceptions_store(daemon->core.exceptions);
-	return *ret_store
-		       ? 0
-		       : refuse(error, -EUCLEAN, exceptions_store_error(daemon->core.exceptions));
+	return *ret_store ? 0
+			  : commands_refuse(error, -EUCLEAN, "%s",
+					    exceptions_store_error(daemon->core.exceptions));
 }
 
 /* A whole number from 0 on, or fallback. */
@@ -99,20 +93,20 @@ int commands_history(void *user, const struct control_caller *caller, yajl_val r
 
 	(void)caller;
 	if (r == 0 && tenant && !tenant_name_valid(tenant))
-		r = refuse(error, -EINVAL, "tenant: expected a tenant name");
+		r = commands_refuse(error, -EINVAL, "tenant: expected a tenant name");
 	if (r == 0)
 		r = read_number(request, "limit", HISTORY_DEFAULT, &limit, error);
 	if (r == 0)
 		r = read_number(request, "before", UINT64_MAX, &before, error);
 	if (r == 0 && (limit < 1 || limit > HISTORY_MAX))
-		r = refuse(error, -EINVAL, "limit: expected 1 to 1000");
+		r = commands_refuse(error, -EINVAL, "limit: expected 1 to 1000");
 	if (r < 0)
 		return r;
 	json_array_begin(w, "history");
 	r = store_each_latest(telling.store, tenant, before, (unsigned)limit, write_entry,
 			      &telling);
 	json_array_end(w);
-	return r < 0 ? refuse(error, r, store_error(telling.store)) : 0;
+	return r < 0 ? commands_refuse(error, r, "%s", store_error(telling.store)) : 0;
 }
 
 int commands_audit(void *user, const struct control_caller *caller, yajl_val request,
@@ -134,7 +128,7 @@ int commands_audit(void *user, const struct control_caller *caller, yajl_val req
 	if (r == 0)
 		r = store_audit_head(telling.store, &seq, head);
 	if (r < 0)
-		return refuse(error, r, store_error(telling.store));
+		return commands_refuse(error, r, "%s", store_error(telling.store));
 	json_bool(w, "more", telling.last && telling.last < seq);
 	return 0;
 }
@@ -200,7 +194,7 @@ int commands_audit_records(void *user, const struct control_caller *caller, yajl
 		r = compare_one(store, id, w);
 	json_array_end(w);
 	if (r < 0)
-		return refuse(error, r, store_error(store));
+		return commands_refuse(error, r, "%s", store_error(store));
 	json_uint(w, "last", id - 1);
 	json_bool(w, "more", id <= last);
 	return 0;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What may be asked about exceptions: list, grant, change, revoke. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,19 +14,6 @@
 #define EXPIRES_MAX_S (INT64_C(10) * 366 * 86400)
 /* A revocation that ends more names so many of them: its answer must fit. */
 #define REVOKED_LISTED_MAX 32
-
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error, CONTROL_ERROR_MAX, format, args);
-	va_end(args);
-	return r;
-}
 
 /* Answers */
 
@@ -63,7 +49,9 @@ int commands_exceptions(void *user, const struct control_caller *caller, yajl_va
 	json_array_begin(w, "exceptions");
 	r = exceptions_each(daemon->core.exceptions, control_bool(request, "all"), write_item, w);
 	json_array_end(w);
-	return r < 0 ? refuse(error, r, "%s", exceptions_store_error(daemon->core.exceptions)) : 0;
+	return r < 0 ? commands_refuse(error, r, "%s",
+				       exceptions_store_error(daemon->core.exceptions))
+		     : 0;
 }
 
 int commands_risk(void *user, const struct control_caller *caller, yajl_val request,
@@ -101,7 +89,8 @@ static int read_text(yajl_val request, const char *name, char *ret, size_t size,
 	const char *text = control_string(request, name);
 
 	if (!text || !*text || strlen(text) >= size)
-		return refuse(error, -EINVAL, "%s: expected 1 to %zu bytes", name, size - 1);
+		return commands_refuse(error, -EINVAL, "%s: expected 1 to %zu bytes", name,
+				       size - 1);
 	strcpy(ret, text);
 	return 0;
 }
@@ -113,7 +102,8 @@ static int read_sized(yajl_val request, const char *name, size_t size, const cha
 	const char *text = control_string(request, name);
 
 	if (text && (!*text || strlen(text) >= size))
-		return refuse(error, -EINVAL, "%s: expected 1 to %zu bytes", name, size - 1);
+		return commands_refuse(error, -EINVAL, "%s: expected 1 to %zu bytes", name,
+				       size - 1);
 	if (text)
 		*ret = text;
 	return 0;
@@ -129,7 +119,7 @@ static int read_tenant(yajl_val request, char error[CONTROL_ERROR_MAX])
 {
 	if (tenant_name_valid(control_string(request, "tenant")))
 		return 0;
-	return refuse(
+	return commands_refuse(
 		error, -EINVAL,
 		"tenant: not a tenant name; expected 1 to 128 characters of A-Za-z0-9._@:- or "
 		"%%XX");
@@ -142,7 +132,7 @@ static int read_number(yajl_val request, const char *name, uint64_t *ret,
 	const int64_t number = control_int(request, name, 0);
 
 	if (number < 0)
-		return refuse(error, -EINVAL, "%s: expected a number of at least 1", name);
+		return commands_refuse(error, -EINVAL, "%s: expected a number of at least 1", name);
 	*ret = (uint64_t)number;
 	return 0;
 }
@@ -155,7 +145,7 @@ static int read_end(yajl_val request, int64_t *ret_us, char error[CONTROL_ERROR_
 	if (seconds == INT64_MIN)
 		return 0;
 	if (seconds <= 0 || seconds > EXPIRES_MAX_S)
-		return refuse(error, -EINVAL, "expires_s: expected 1 second to 10 years");
+		return commands_refuse(error, -EINVAL, "expires_s: expected 1 second to 10 years");
 	*ret_us = clock_wall_us() + seconds * 1000000;
 	return 0;
 }
@@ -170,7 +160,7 @@ static int check_risk(yajl_val request, char error[CONTROL_ERROR_MAX])
 	risk_sha256(ours);
 	if (theirs && strcmp(theirs, ours) == 0)
 		return 0;
-	return refuse(
+	return commands_refuse(
 		error, -EINVAL,
 		"risk_sha256: the text of the risk that was accepted is version %lld, SHA-256 "
 		"%.64s; steerd's is version %d, SHA-256 %s: read it with steerctl risk and "
@@ -203,12 +193,12 @@ static int check_member(const char *name, yajl_val value, char error[CONTROL_ERR
 		if (strcmp(name, members[i].name) != 0)
 			continue;
 		if (members[i].text && !YAJL_IS_STRING(value))
-			return refuse(error, -EINVAL, "%s: expected a text", name);
+			return commands_refuse(error, -EINVAL, "%s: expected a text", name);
 		return 0;
 	}
-	return refuse(error, -EINVAL,
-		      "%.64s: is not a member of this command; expected those in docs/control.md",
-		      name);
+	return commands_refuse(
+		error, -EINVAL,
+		"%.64s: is not a member of this command; expected those in docs/control.md", name);
 }
 
 /* What is misspelt, or no text, may have been meant to limit the grant: it is not left out. */
@@ -242,7 +232,7 @@ int commands_read_grant(yajl_val request, struct exception *ret, char error[CONT
 	if (r == 0)
 		r = read_tenant(request, error);
 	if (r == 0 && !control_bool(request, "accept_risk"))
-		r = refuse(error, -EINVAL, "accept_risk: %s", RISK_NEEDED);
+		r = commands_refuse(error, -EINVAL, "accept_risk: %s", RISK_NEEDED);
 	if (r == 0)
 		r = check_risk(request, error);
 	for (size_t i = 0; r == 0 && i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -258,7 +248,7 @@ int commands_read_grant(yajl_val request, struct exception *ret, char error[CONT
 	if (r == 0)
 		r = read_end(request, &ret->expires_at_us, error);
 	if (r == 0 && !ret->expires_at_us)
-		r = refuse(error, -EINVAL, "expires_s: an exception needs an end");
+		r = commands_refuse(error, -EINVAL, "expires_s: an exception needs an end");
 	if (r < 0)
 		return r;
 	snprintf(ret->scope, sizeof(ret->scope), "%s", scope);
@@ -274,7 +264,7 @@ int commands_check_profile(const struct daemon *daemon, const char *name,
 
 	if (profile < 0 || !daemon->core.settings->profiles[profile].only_try)
 		return 0;
-	return refuse(
+	return commands_refuse(
 		error, -EINVAL,
 		"profile: this one is only for steerctl try (only_for); expected another one, "
 		"steerctl profiles lists them");
@@ -355,7 +345,7 @@ int commands_grant_record(struct daemon *daemon, const struct control_caller *ca
 	if (r < 0) {
 		/* A store that turned out to be damaged has ended everything. */
 		core_settle(&daemon->core);
-		return refuse(error, r, "%s: %s", exception->tenant, why);
+		return commands_refuse(error, r, "%s: %s", exception->tenant, why);
 	}
 	commands_publish_record(daemon, EVENT_EXCEPTION_GRANTED, exception, caller->name);
 	core_settle(&daemon->core);
@@ -403,9 +393,10 @@ static int read_change(yajl_val request, struct exceptions_change *ret,
 		r = check_risk(request, error);
 	if (r == 0 && !ret->expires_at_us && !ret->reason && !ret->change_request &&
 	    !ret->accepted_by)
-		r = refuse(error, -EINVAL,
-			   "nothing to change: expected expires_s, reason, change_request or "
-			   "accepted_by");
+		r = commands_refuse(
+			error, -EINVAL,
+			"nothing to change: expected expires_s, reason, change_request or "
+			"accepted_by");
 	return r;
 }
 
@@ -429,7 +420,7 @@ int commands_change(void *user, const struct control_caller *caller, yajl_val re
 	int r = read_number(request, "id", &id, error), kernel;
 
 	if (r == 0 && !id)
-		r = refuse(error, -EINVAL, "id: expected the number of an exception");
+		r = commands_refuse(error, -EINVAL, "id: expected the number of an exception");
 	if (r == 0)
 		r = read_change(request, &change, error);
 	if (r < 0)
@@ -438,7 +429,7 @@ int commands_change(void *user, const struct control_caller *caller, yajl_val re
 	r = exceptions_change(daemon->core.exceptions, id, &change, &actor, &exception, why);
 	if (r < 0) {
 		core_settle(&daemon->core);
-		return refuse(error, r, "%s", why);
+		return commands_refuse(error, r, "%s", why);
 	}
 	commands_publish_record(daemon, EVENT_EXCEPTION_CHANGED, &exception, caller->name);
 	kernel = r > 0 ? core_settle_revocation(&daemon->core) : core_settle(&daemon->core);
@@ -505,7 +496,8 @@ static int read_revocation(yajl_val request, struct exceptions_revocation *ret,
 	if (r == 0)
 		r = read_optional(request, "reason", &ret->reason, error);
 	if (r == 0 && !ret->reason)
-		r = refuse(error, -EINVAL, "reason: expected 1 to %d bytes", RECORD_TEXT_MAX - 1);
+		r = commands_refuse(error, -EINVAL, "reason: expected 1 to %d bytes",
+				    RECORD_TEXT_MAX - 1);
 	ret->tenant = control_string(request, "tenant");
 	return r;
 }
@@ -539,7 +531,7 @@ int commands_revoke(void *user, const struct control_caller *caller, yajl_val re
 	r = exceptions_revoke(revoking.daemon->core.exceptions, &revocation, &actor, on_revoked,
 			      &revoking, why);
 	if (r < 0)
-		return refuse(error, r, "%s", why);
+		return commands_refuse(error, r, "%s", why);
 	json_array_end(w);
 	settle_revocation(revoking.daemon, revoking.count, &kernel, &disk);
 	if (disk < 0)

@@ -4,8 +4,6 @@
  * because an observation takes longer than a connection may wait.
  */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "commands.h"
@@ -13,19 +11,6 @@
 #include "destinations.h"
 
 #define DURATION_DEFAULT_S 60
-
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error, CONTROL_ERROR_MAX, format, args);
-	va_end(args);
-	return r;
-}
 
 static int read_source(yajl_val request, struct address_range *ret, char error[CONTROL_ERROR_MAX])
 {
@@ -36,18 +21,18 @@ static int read_source(yajl_val request, struct address_range *ret, char error[C
 
 	*ret = (struct address_range){ .family = AF_UNSPEC };
 	if (host && prefix)
-		return refuse(error, -EINVAL, "host, prefix: expected one of them");
+		return commands_refuse(error, -EINVAL, "host, prefix: expected one of them");
 	if (!host && !prefix)
 		return 0;
 	r = destination_parse(host ? host : prefix, ret);
 	if (r == -ERANGE) {
 		destination_text(ret, text);
-		return refuse(error, r, "prefix: bits are set behind the length; expected %s",
-			      text);
+		return commands_refuse(error, r,
+				       "prefix: bits are set behind the length; expected %s", text);
 	}
 	if (host && (r < 0 || !destination_is_single(ret)))
-		return refuse(error, -EINVAL, "host: expected an inner address");
-	return r < 0 ? refuse(error, r, "prefix: expected ADDRESS/LENGTH") : 0;
+		return commands_refuse(error, -EINVAL, "host: expected an inner address");
+	return r < 0 ? commands_refuse(error, r, "prefix: expected ADDRESS/LENGTH") : 0;
 }
 
 static int read_question(yajl_val request, struct observe_question *question,
@@ -58,12 +43,13 @@ static int read_question(yajl_val request, struct observe_question *question,
 	const int64_t seconds = control_int(request, "duration_s", DURATION_DEFAULT_S);
 
 	if (!tenant_name_valid(tenant))
-		return refuse(error, -EINVAL, "tenant: expected a tenant name");
+		return commands_refuse(error, -EINVAL, "tenant: expected a tenant name");
 	if (!profile || !*profile || strlen(profile) > SETTINGS_NAME_MAX)
-		return refuse(error, -EINVAL, "profile: expected the name of a profile");
+		return commands_refuse(error, -EINVAL, "profile: expected the name of a profile");
 	if (seconds < 1 || seconds > OBSERVE_SECONDS_MAX)
-		return refuse(error, -EINVAL, "duration_s: expected 1 second to an hour (%d)",
-			      OBSERVE_SECONDS_MAX);
+		return commands_refuse(error, -EINVAL,
+				       "duration_s: expected 1 second to an hour (%d)",
+				       OBSERVE_SECONDS_MAX);
 	strcpy(question->tenant, tenant);
 	strcpy(question->profile, profile);
 	question->duration_us = seconds * 1000000;
@@ -83,7 +69,7 @@ int commands_plan(void *user, const struct control_caller *caller, yajl_val requ
 		return r;
 	r = observe_begin(daemon->observe, &question, &id, why);
 	if (r < 0)
-		return refuse(error, r, "%s", why);
+		return commands_refuse(error, r, "%s", why);
 	json_object_begin(w, "plan");
 	json_uint(w, "id", id);
 	json_int(w, "seconds", question.duration_us / 1000000);
@@ -120,21 +106,6 @@ static void write_sums(struct json_writer *w, const struct tally_sums *sums)
 	write_bytes(w, sums);
 }
 
-static void write_groups(struct json_writer *w, const struct tally *groups)
-{
-	json_array_begin(w, "destinations");
-	for (const struct tally_row *row = groups->rows; row; row = row->hh.next) {
-		json_object_begin(w, NULL);
-		tally_write_key(w, &row->key);
-		write_sums(w, &row->sums);
-		json_object_end(w);
-	}
-	json_array_end(w);
-	json_object_begin(w, "other_destinations");
-	write_sums(w, &groups->other);
-	json_object_end(w);
-}
-
 static void write_left_out(struct json_writer *w, const struct observe_left_out *left_out)
 {
 	json_object_begin(w, "left_out");
@@ -167,11 +138,12 @@ int commands_plan_result(void *user, const struct control_caller *caller, yajl_v
 
 	(void)caller;
 	if (r == -ENOENT)
-		return refuse(error, r,
-			      "id: there is no such observation; one that nobody asks "
-			      "about is dropped, and all are with a reload");
+		return commands_refuse(error, r,
+				       "id: there is no such observation; one that nobody asks "
+				       "about is dropped, and all are with a reload");
 	if (r < 0)
-		return refuse(error, r, "the kernel's flows cannot be read: %s", strerror(-r));
+		return commands_refuse(error, r, "the kernel's flows cannot be read: %s",
+				       strerror(-r));
 	json_object_begin(w, "plan");
 	json_int(w, "id", id);
 	json_string(w, "state", result.done ? "done" : "observing");
@@ -181,7 +153,7 @@ int commands_plan_result(void *user, const struct control_caller *caller, yajl_v
 	json_uint(w, "lost", result.lost);
 	json_uint(w, "live_left_out", result.live_left_out);
 	write_left_out(w, &result.left_out);
-	write_groups(w, result.groups);
+	tally_write(w, result.groups, write_sums);
 	json_object_end(w);
 	return 0;
 }

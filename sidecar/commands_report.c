@@ -4,8 +4,6 @@
  * for, as far as that is known.
  */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "clock.h"
@@ -26,19 +24,6 @@ struct reporting {
 	unsigned count;
 	int r;
 };
-
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error, CONTROL_ERROR_MAX, format, args);
-	va_end(args);
-	return r;
-}
 
 static void write_time(struct json_writer *w, const char *key, int64_t time_us)
 {
@@ -69,21 +54,6 @@ static void write_sums(struct json_writer *w, const struct tally_sums *sums)
 	write_time(w, "last_use", sums->last_us);
 }
 
-static void write_destinations(struct json_writer *w, const struct tally *tally)
-{
-	json_array_begin(w, "destinations");
-	for (const struct tally_row *row = tally->rows; row; row = row->hh.next) {
-		json_object_begin(w, NULL);
-		tally_write_key(w, &row->key);
-		write_sums(w, &row->sums);
-		json_object_end(w);
-	}
-	json_array_end(w);
-	json_object_begin(w, "other_destinations");
-	write_sums(w, &tally->other);
-	json_object_end(w);
-}
-
 static void write_usage(struct reporting *reporting, uint64_t id)
 {
 	struct usage_record record;
@@ -93,7 +63,7 @@ static void write_usage(struct reporting *reporting, uint64_t id)
 	json_bool(reporting->w, "ever_used", record.ever);
 	/* What is not known to be this customer's is not for this customer's report. */
 	if (id != USAGE_UNATTRIBUTED || !reporting->tenant)
-		write_destinations(reporting->w, &record.destinations);
+		tally_write(reporting->w, &record.destinations, write_sums);
 	tally_done(&record.destinations);
 	if (r < 0)
 		reporting->r = r;
@@ -157,7 +127,7 @@ static int read_month(yajl_val request, int64_t *ret, char error[CONTROL_ERROR_M
 
 	*ret = usage_month(clock_wall_us());
 	if (text && usage_month_parse(text, ret) < 0)
-		return refuse(error, -EINVAL, "month: expected YYYY-MM, such as 2026-01");
+		return commands_refuse(error, -EINVAL, "month: expected YYYY-MM, such as 2026-01");
 	return 0;
 }
 
@@ -168,9 +138,10 @@ static int read_span(yajl_val request, struct store_span *span, char error[CONTR
 	span->limit = PAGE_MAX;
 	span->tenant = control_string(request, "tenant");
 	if (after < 0)
-		return refuse(error, -EINVAL, "after: expected an exception's id, 0 or greater");
+		return commands_refuse(error, -EINVAL,
+				       "after: expected an exception's id, 0 or greater");
 	if (span->tenant && !tenant_name_valid(span->tenant))
-		return refuse(error, -EINVAL, "tenant: not a tenant name");
+		return commands_refuse(error, -EINVAL, "tenant: not a tenant name");
 	span->after = (uint64_t)after;
 	span->last = span->after + PAGE_IDS;
 	return 0;
@@ -203,10 +174,10 @@ static int write_report(struct reporting *reporting, struct daemon *daemon,
 	json_bool(reporting->w, "more", reporting->last < last);
 	json_object_end(reporting->w);
 	if (r < 0)
-		return refuse(error, r, "%s", store_error(store));
-	return reporting->r < 0
-		       ? refuse(error, reporting->r, "%s cannot be read", usage_file(daemon->usage))
-		       : 0;
+		return commands_refuse(error, r, "%s", store_error(store));
+	return reporting->r < 0 ? commands_refuse(error, reporting->r, "%s cannot be read",
+						  usage_file(daemon->usage))
+				: 0;
 }
 
 int commands_report(void *user, const struct control_caller *caller, yajl_val request,
@@ -224,12 +195,13 @@ int commands_report(void *user, const struct control_caller *caller, yajl_val re
 	if (r < 0)
 		return r;
 	if (!exceptions_store(daemon->core.exceptions))
-		return refuse(error, -EIO, "%s", exceptions_store_error(daemon->core.exceptions));
+		return commands_refuse(error, -EIO, "%s",
+				       exceptions_store_error(daemon->core.exceptions));
 	reporting.tenant = span.tenant;
 	usage_month_span(reporting.month, &span.from_us, &span.to_us);
 	r = usage_reader_open(usage_file(daemon->usage), &reporting.reader, why);
 	if (r < 0)
-		return refuse(error, r, "%s: %s", usage_file(daemon->usage), why);
+		return commands_refuse(error, r, "%s: %s", usage_file(daemon->usage), why);
 	r = write_report(&reporting, daemon, &span, error);
 	usage_reader_close(reporting.reader);
 	return r;

@@ -52,10 +52,7 @@ struct exceptions *exceptions_new(struct model *model)
 	return exceptions;
 }
 
-static int refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
+int exceptions_refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
 {
 	va_list args;
 
@@ -283,16 +280,18 @@ static void accept_risk(struct exception *exception)
 static int check_store(const struct exceptions *exceptions, char error[EXCEPTIONS_ERROR_MAX])
 {
 	return exceptions->store ? 0
-				 : refuse(error, exceptions->error_number, "%s", exceptions->error);
+				 : exceptions_refuse(error, exceptions->error_number, "%s",
+						     exceptions->error);
 }
 
 /* What the disk said, with the name of the file if something is wrong with it. */
 static int refuse_store(const struct exceptions *exceptions, int r,
 			char error[EXCEPTIONS_ERROR_MAX])
 {
-	return refuse(error, r, "%s",
-		      *exceptions->error || !exceptions->store ? exceptions->error
-							       : store_error(exceptions->store));
+	return exceptions_refuse(error, r, "%s",
+				 *exceptions->error || !exceptions->store
+					 ? exceptions->error
+					 : store_error(exceptions->store));
 }
 
 static const struct active *find_twin(const struct exceptions *exceptions,
@@ -314,7 +313,7 @@ static const struct active *find_twin(const struct exceptions *exceptions,
 /* Which one is in the way, so that it can be changed or revoked. */
 static int refuse_twin(const struct active *twin, char error[EXCEPTIONS_ERROR_MAX])
 {
-	return refuse(
+	return exceptions_refuse(
 		error, -EEXIST,
 		"this tenant has an active exception for this profile and scope already: %llu; "
 		"steerctl change can give it another end",
@@ -374,9 +373,10 @@ static int check_version(const struct exceptions *exceptions, const struct activ
 		return 0;
 	if (exceptions->store)
 		audit_tell_since(exceptions->store, active->id, if_version, since, sizeof(since));
-	return refuse(error, -ESTALE, "exception %llu has version %llu by now, not %llu%s%s",
-		      (unsigned long long)active->id, (unsigned long long)active->version,
-		      (unsigned long long)if_version, *since ? ": " : "", since);
+	return exceptions_refuse(
+		error, -ESTALE, "exception %llu has version %llu by now, not %llu%s%s",
+		(unsigned long long)active->id, (unsigned long long)active->version,
+		(unsigned long long)if_version, *since ? ": " : "", since);
 }
 
 /* It may have been ended by somebody else just now. */
@@ -387,9 +387,10 @@ static int refuse_ended(const struct exceptions *exceptions, uint64_t id,
 
 	if (exceptions->store)
 		audit_tell_since(exceptions->store, id, 1, since, sizeof(since));
-	return refuse(error, -ENOENT,
-		      "exception %llu is not active; steerctl exceptions lists those that are%s%s",
-		      (unsigned long long)id, *since ? "; " : "", since);
+	return exceptions_refuse(
+		error, -ENOENT,
+		"exception %llu is not active; steerctl exceptions lists those that are%s%s",
+		(unsigned long long)id, *since ? "; " : "", since);
 }
 
 static int check_change(const struct exceptions *exceptions, const struct active *active,
@@ -404,7 +405,7 @@ static int check_change(const struct exceptions *exceptions, const struct active
 		return r;
 	if (active->expires_at_us && change->expires_at_us > active->expires_at_us &&
 	    !(change->risk_accepted && change->accepted_by))
-		return refuse(error, -EINVAL, "%s", RISK_NEEDED_AGAIN);
+		return exceptions_refuse(error, -EINVAL, "%s", RISK_NEEDED_AGAIN);
 	return grant_rules_lifetime(exceptions->settings, active->profile_name, active->is_try,
 				    active_age_us(active, &now),
 				    change->expires_at_us - now.wall_us, error);
@@ -487,18 +488,18 @@ static int check_revocation(const struct exceptions *exceptions,
 		count++;
 	}
 	if (!count && revocation->id && actives_find(exceptions->actives, revocation->id))
-		return refuse(error, -ENOENT,
-			      "exception %llu is another tenant's, or another profile's",
-			      (unsigned long long)revocation->id);
+		return exceptions_refuse(error, -ENOENT,
+					 "exception %llu is another tenant's, or another profile's",
+					 (unsigned long long)revocation->id);
 	if (!count && revocation->id)
 		return refuse_ended(exceptions, revocation->id, error);
 	if (!count)
-		return refuse(
+		return exceptions_refuse(
 			error, -ENOENT,
 			"the tenant has no active exception%s; steerctl exceptions lists them",
 			revocation->profile ? " for this profile" : "");
 	if (count > 1 && revocation->if_version)
-		return refuse(
+		return exceptions_refuse(
 			error, -EINVAL,
 			"if_version: the tenant has %u such exceptions, and each has a version "
 			"of its own; name one by its id",
@@ -585,7 +586,7 @@ int exceptions_begin_batch(struct exceptions *exceptions, char error[EXCEPTIONS_
 		return r;
 	r = store_open_beside(exceptions->store, &exceptions->batch);
 	if (r < 0)
-		return refuse(error, r, "%s", store_error(exceptions->store));
+		return exceptions_refuse(error, r, "%s", store_error(exceptions->store));
 	r = store_begin(exceptions->batch);
 	return r < 0 ? exceptions_batch_failed(exceptions, r, error) : 0;
 }
@@ -599,7 +600,7 @@ int exceptions_batch_failed(struct exceptions *exceptions, int r, char error[EXC
 {
 	if (!is_answer(r))
 		fail(exceptions, r, "write", store_error(exceptions->batch));
-	refuse(error, r, "%s", store_error(exceptions->batch));
+	exceptions_refuse(error, r, "%s", store_error(exceptions->batch));
 	exceptions_end_batch(exceptions);
 	return r;
 }

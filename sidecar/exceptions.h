@@ -33,6 +33,10 @@
 #define EXCEPTIONS_SETTLE_MAX 256
 #define EXCEPTIONS_ERROR_MAX 512
 
+/* Why something is refused, made as by printf; returns r. Any thread. */
+int exceptions_refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
 struct active;
 struct exceptions;
 

@@ -2,22 +2,7 @@
 #include "grant_rules.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-
-static int refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int refuse(char error[EXCEPTIONS_ERROR_MAX], int r, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error, EXCEPTIONS_ERROR_MAX, format, args);
-	va_end(args);
-	return r;
-}
 
 int grant_rules_lifetime(const struct settings *settings, const char *profile, bool is_try,
 			 int64_t age_us, int64_t left_us, char error[EXCEPTIONS_ERROR_MAX])
@@ -26,22 +11,25 @@ int grant_rules_lifetime(const struct settings *settings, const char *profile, b
 	int64_t max;
 
 	if (index < 0)
-		return refuse(error, -EINVAL,
-			      "there is no profile \"%s\"; steerctl profiles lists them", profile);
+		return exceptions_refuse(error, -EINVAL,
+					 "there is no profile \"%s\"; steerctl profiles lists them",
+					 profile);
 	if (left_us <= 0)
-		return refuse(error, -EINVAL, "expires: an exception needs an end to come");
+		return exceptions_refuse(error, -EINVAL,
+					 "expires: an exception needs an end to come");
 	if (is_try && age_us + left_us > SETTINGS_TRY_MAX_S * 1000000)
-		return refuse(
+		return exceptions_refuse(
 			error, -EINVAL,
 			"expires: a try lasts at most %lld minutes; then grant what it showed",
 			(long long)SETTINGS_TRY_MAX_S / 60);
 	max = settings->profiles[index].max_lifetime_s;
 	if (!max || age_us + left_us <= max * 1000000)
 		return 0;
-	return refuse(error, -EINVAL,
-		      "expires: profile \"%s\" allows exceptions of at most %lld seconds "
-		      "(max_lifetime)%s",
-		      profile, (long long)max, age_us ? " from the first grant on" : "");
+	return exceptions_refuse(
+		error, -EINVAL,
+		"expires: profile \"%s\" allows exceptions of at most %lld seconds "
+		"(max_lifetime)%s",
+		profile, (long long)max, age_us ? " from the first grant on" : "");
 }
 
 static int check_room(const struct grant_rules *rules, const char *name,
@@ -50,12 +38,14 @@ static int check_room(const struct grant_rules *rules, const char *name,
 	const struct tenant *tenant = model_find_tenant(rules->model, name);
 
 	if (actives_count(rules->actives) >= EXCEPTIONS_MAX)
-		return refuse(error, -ENOBUFS, "%d exceptions are active, more are not taken",
-			      EXCEPTIONS_MAX);
+		return exceptions_refuse(error, -ENOBUFS,
+					 "%d exceptions are active, more are not taken",
+					 EXCEPTIONS_MAX);
 	if (tenant && tenant->exception_count >= EXEMPTIONS_MAX)
-		return refuse(error, -ENOBUFS,
-			      "%d exceptions of this tenant are active, more are not taken",
-			      EXEMPTIONS_MAX);
+		return exceptions_refuse(
+			error, -ENOBUFS,
+			"%d exceptions of this tenant are active, more are not taken",
+			EXEMPTIONS_MAX);
 	return 0;
 }
 
@@ -69,18 +59,20 @@ static int check_try(const struct grant_rules *rules, const struct exception *ex
 
 	if (strncmp(exception->scope, "host ", 5) != 0 &&
 	    strncmp(exception->scope, "user ", 5) != 0)
-		return refuse(error, -EINVAL, "scope: a try is of one host or one user");
+		return exceptions_refuse(error, -EINVAL, "scope: a try is of one host or one user");
 	tries = actives_tries(rules->actives, &count);
 	if (count == ACTIVES_TRIES_MAX)
-		return refuse(error, -ENOBUFS, "%u tries are under way, more are not taken", count);
+		return exceptions_refuse(error, -ENOBUFS,
+					 "%u tries are under way, more are not taken", count);
 	for (unsigned i = 0; i < count; i++) {
 		scope_text(tries[i]->scope, scope);
 		if (strcmp(tries[i]->tenant->name, exception->tenant) == 0 &&
 		    strcmp(scope, exception->scope) == 0)
-			return refuse(error, -EEXIST,
-				      "exception %llu tries this host or user already, with "
-				      "profile \"%s\"",
-				      (unsigned long long)tries[i]->id, tries[i]->profile_name);
+			return exceptions_refuse(
+				error, -EEXIST,
+				"exception %llu tries this host or user already, with "
+				"profile \"%s\"",
+				(unsigned long long)tries[i]->id, tries[i]->profile_name);
 	}
 	return 0;
 }
@@ -97,7 +89,7 @@ int grant_rules_check(const struct grant_rules *rules, struct exception *excepti
 		return r;
 	r = record_canonical_scope(exception, why);
 	if (r < 0)
-		return refuse(error, r, "%s", why);
+		return exceptions_refuse(error, r, "%s", why);
 	r = check_room(rules, exception->tenant, error);
 	return r == 0 && record_is_try(exception) ? check_try(rules, exception, error) : r;
 }

@@ -142,3 +142,19 @@ void tally_write_key(struct json_writer *w, const struct tally_key *key)
 						   : protocol);
 	json_uint(w, "port", (uint64_t)key->port[0] << 8 | key->port[1]);
 }
+
+void tally_write(struct json_writer *w, const struct tally *tally,
+		 void (*sums)(struct json_writer *w, const struct tally_sums *sums))
+{
+	json_array_begin(w, "destinations");
+	for (const struct tally_row *row = tally->rows; row; row = row->hh.next) {
+		json_object_begin(w, NULL);
+		tally_write_key(w, &row->key);
+		sums(w, &row->sums);
+		json_object_end(w);
+	}
+	json_array_end(w);
+	json_object_begin(w, "other_destinations");
+	sums(w, &tally->other);
+	json_object_end(w);
+}

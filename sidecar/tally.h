@@ -64,5 +64,8 @@ struct tally_sums tally_end(const struct conntrack_flow *flow, int64_t at_us);
 
 /* "address", "protocol" ("tcp", "udp" or its number) and "port" of a destination. */
 void tally_write_key(struct json_writer *w, const struct tally_key *key);
+/* "destinations", an object each, and "other_destinations"; sums writes members of what has them. */
+void tally_write(struct json_writer *w, const struct tally *tally,
+		 void (*sums)(struct json_writer *w, const struct tally_sums *sums));
 
 #endif

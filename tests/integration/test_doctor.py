@@ -216,15 +216,8 @@ def test_mode_that_does_not_fit(lab, eventually):
 
 
 def test_damaged_database(lab, eventually):
-    lab.steer.stop()
     store = lab.steer.store
-    files = [store.with_name(store.name + end) for end in ("", "-wal", "-shm")]
-    good = {path: path.read_bytes() for path in files if path.exists()}
-    try:
-        for path in good:
-            path.unlink()
-        damage = b"this is no database\n" * 500
-        store.write_bytes(damage)
+    with lab.steer.damaged_store() as damage:
         lab.steer.start()
         [finding] = look(lab, "store")
         assert finding["severity"] == "error" and str(store) in finding["what"]
@@ -233,13 +226,6 @@ def test_damaged_database(lab, eventually):
         assert store.with_name(store.name + ".broken").read_bytes() == damage
         lab.wait_synchronised()
         lab.grant_and_wait("acme")
-    finally:
-        lab.steer.stop()
-        for path in store.parent.glob(store.name + "*"):
-            path.unlink()
-        for path, content in good.items():
-            path.write_bytes(content)
-        lab.steer.start()
 
 
 def test_steerd_not_running(lab):

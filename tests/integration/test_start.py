@@ -47,25 +47,11 @@ def test_missing_configuration(lab):
 def test_damaged_database_means_enforced(lab):
     """Nothing is exempt, the file stays as it is for whoever repairs it."""
     lab.grant_and_wait("acme")
-    lab.steer.stop()
-    store = lab.steer.store
-    good = {path: path.read_bytes() for path in store.parent.glob(store.name + "*")}
-    try:
-        for path in good:
-            path.unlink()
-        damage = b"this is no database\n" * 500
-        store.write_bytes(damage)
+    with lab.steer.damaged_store() as damage:
         lab.steer.start(wait=False)
         assert lab.steer.wait_log("exceptions.db")
         assert lab.wait_path("acme", None)
-        assert store.read_bytes() == damage
-    finally:
-        lab.steer.stop()
-        for path in store.parent.glob(store.name + "*"):
-            path.unlink()
-        for path, content in good.items():
-            path.write_bytes(content)
-    lab.steer.start()
+        assert lab.steer.store.read_bytes() == damage
     assert lab.wait_path("acme", "bypass")
 
 

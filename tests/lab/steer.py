@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """steerd and steerctl of one lab, taken from the build directory, and the operators' stream."""
 
+import contextlib
 import json
 import pathlib
 import re
@@ -139,6 +140,26 @@ class Steer:
     def stop(self):
         if self.process:
             self.process.stop()
+
+    @contextlib.contextmanager
+    def damaged_store(self):
+        """steerd is stopped, and its database is none: gives what the file has instead. Afterwards
+        steerd runs with the good one."""
+        self.stop()
+        good = {path: path.read_bytes() for path in self.store.parent.glob(self.store.name + "*")}
+        damage = b"this is no database\n" * 500
+        try:
+            for path in good:
+                path.unlink()
+            self.store.write_bytes(damage)
+            yield damage
+        finally:
+            self.stop()
+            for path in self.store.parent.glob(self.store.name + "*"):
+                path.unlink()
+            for path, content in good.items():
+                path.write_bytes(content)
+            self.start()
 
     def freeze(self):
         self.process.signal(signal.SIGSTOP)

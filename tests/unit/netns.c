@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "netns.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +17,8 @@
 #include <unistd.h>
 
 #define COMMAND_MAX 4096
+#define HERE4 "198.51.100.2"
+#define HERE6 "2001:db8::2"
 #define LINK_TIMEOUT_MS 10000
 /* Between two looks at a condition. */
 #define POLL_NS 2000000
@@ -90,8 +94,8 @@ static int link_to(int peer)
 	int pid = getpid();
 
 	return netns_run("ip link add steer0 type veth peer name peer0 netns /proc/%d/fd/%d &&"
-			 " ip addr add 198.51.100.2/24 dev steer0 &&"
-			 " ip addr add 2001:db8::2/64 dev steer0 nodad && ip link set steer0 up &&"
+			 " ip addr add " HERE4 "/24 dev steer0 &&"
+			 " ip addr add " HERE6 "/64 dev steer0 nodad && ip link set steer0 up &&"
 			 " nsenter --net=/proc/%d/fd/%d sh -ec 'ip link set lo up;"
 			 " ip addr add 198.51.100.1/24 dev peer0;"
 			 " ip addr add 2001:db8::1/64 dev peer0 nodad; ip link set peer0 up'",
@@ -161,6 +165,62 @@ int netns_peer_socket(int peer, int domain, int type)
 	if (home >= 0)
 		close(home);
 	return fd;
+}
+
+int netns_add_peer_address(int peer, const char *address)
+{
+	const bool six = strchr(address, ':') != NULL;
+
+	return netns_run("nsenter --net=/proc/%d/fd/%d ip addr replace %s/%d dev peer0 %s",
+			 getpid(), peer, address, six ? 64 : 24, six ? "nodad" : "");
+}
+
+/* Returns its length; 0: the text is no address. */
+static socklen_t fill_address(struct sockaddr_storage *storage, const char *text, uint16_t port)
+{
+	struct sockaddr_in6 *six = (struct sockaddr_in6 *)storage;
+	struct sockaddr_in *four = (struct sockaddr_in *)storage;
+
+	memset(storage, 0, sizeof(*storage));
+	if (strchr(text, ':')) {
+		six->sin6_family = AF_INET6;
+		six->sin6_port = htons(port);
+		return inet_pton(AF_INET6, text, &six->sin6_addr) == 1 ? sizeof(*six) : 0;
+	}
+	four->sin_family = AF_INET;
+	four->sin_port = htons(port);
+	return inet_pton(AF_INET, text, &four->sin_addr) == 1 ? sizeof(*four) : 0;
+}
+
+int netns_peer_send(int peer, const char *from, uint16_t from_port, uint16_t to_port)
+{
+	struct sockaddr_storage source, destination;
+	const bool six = strchr(from, ':') != NULL;
+	const socklen_t len = fill_address(&source, from, from_port);
+	int fd = netns_peer_socket(peer, source.ss_family, SOCK_DGRAM), err = 0;
+
+	fill_address(&destination, six ? HERE6 : HERE4, to_port);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&source, len) < 0 ||
+	    sendto(fd, "12345", NETNS_DATA, 0, (struct sockaddr *)&destination, len) != NETNS_DATA)
+		err = -errno;
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+int netns_enter_marking(const char *rules)
+{
+	int err = netns_enter(), peer = err < 0 ? err : netns_add_peer();
+
+	if (peer >= 0 &&
+	    netns_run("sysctl -qw net.netfilter.nf_conntrack_acct=1 && "
+		      "nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
+		      " %s ct state new accept; }; }'",
+		      rules) != 0) {
+		close(peer);
+		peer = -EIO;
+	}
+	return peer;
 }
 
 int netns_run(const char *format, ...)

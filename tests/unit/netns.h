@@ -21,6 +21,22 @@ int netns_add_peer(void);
 /* A socket that lives in the neighbour's namespace. */
 int netns_peer_socket(int peer, int domain, int type);
 
+/* Give the neighbour one more address, of 198.51.100.0/24 or 2001:db8::/64. As netns_run(). */
+int netns_add_peer_address(int peer, const char *address);
+
+/*
+ * Send a datagram of NETNS_DATA bytes from the neighbour: from an address of its own and a port (0: any)
+ * to a port of this side's address of the same family. 0 or -errno.
+ */
+#define NETNS_DATA 5
+int netns_peer_send(int peer, const char *from, uint16_t from_port, uint16_t to_port);
+
+/*
+ * netns_enter() and netns_add_peer(), and conntrack follows what comes in, with counters, and gives its
+ * entries marks: rules are nft(8)'s, such as "udp dport 443 ct mark set 1;". The neighbour or -errno.
+ */
+int netns_enter_marking(const char *rules);
+
 /* Run a shell command made as by printf; its exit status, or -1. Output goes to stderr. */
 int netns_run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -16,60 +16,18 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "active.h"
 #include "apply.h"
-#include "clock.h"
+#include "book.h"
 #include "risk.h"
 
-#define MINUTE INT64_C(60000000)
-#define START (INT64_C(1700000000) * 1000000)
-
-static struct clock_reading now;
-static struct settings settings;
-static struct model model;
-static struct exceptions *exceptions;
 static struct apply *apply;
-static char dir[32], error[EXCEPTIONS_ERROR_MAX];
-static unsigned done[APPLY_ACTIONS], expired;
+static unsigned done[APPLY_ACTIONS];
 static enum apply_action last_done;
 static const struct actor actor = { 1000, "op" };
 
-/* In place of those in clock.c. */
-int64_t clock_wall_us(void)
-{
-	return now.wall_us;
-}
-
-int64_t clock_boottime_us(void)
-{
-	return now.boottime_us;
-}
-
-int64_t clock_monotonic_us(void)
-{
-	return now.boottime_us;
-}
-
-struct clock_reading clock_read(void)
-{
-	return now;
-}
-
-static void on_changed(void *user, uint32_t spi)
-{
-	(void)user;
-	(void)spi;
-}
-
-static void on_leaving(void *user, const struct child_sa *child)
-{
-	(void)user;
-	(void)child;
-}
-
 static void begin(bool prune)
 {
-	struct apply_options options = { .exceptions = exceptions,
+	struct apply_options options = { .exceptions = book.exceptions,
 					 .actor = actor,
 					 .prune = prune,
 					 .reason = "not in the list" };
@@ -81,50 +39,20 @@ static void begin(bool prune)
 	last_done = APPLY_NOTHING;
 }
 
-static int setup(void **state)
-{
-	static const struct model_callbacks callbacks = { .changed = on_changed,
-							  .leaving = on_leaving };
-
-	(void)state;
-	strcpy(dir, "/tmp/test_apply.XXXXXX");
-	if (!mkdtemp(dir))
-		return -1;
-	settings = (struct settings){ .profile_count = 2, .path_count = 1 };
-	strcpy(settings.profiles[0].name, "skype");
-	strcpy(settings.profiles[1].name, "short");
-	settings.profiles[1].max_lifetime_s = 3600;
-	snprintf(settings.sqlite, sizeof(settings.sqlite), "%s/exceptions.db", dir);
-	now = (struct clock_reading){ "boot-1", START, 1000 * MINUTE };
-	expired = 0;
-	model_init(&model, 100, &callbacks, NULL);
-	exceptions = exceptions_new(&model);
-	return exceptions_load(exceptions, &settings);
-}
-
 static int teardown(void **state)
 {
-	char command[64];
-
-	(void)state;
 	apply_free(apply);
 	apply = NULL;
-	exceptions_free(exceptions);
-	model_done(&model);
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	return system(command);
+	return book_teardown(state);
 }
 
+/* As a list has it: with an end that is the same whenever it is asked for. */
 static struct exception wish(const char *tenant, const char *profile, int64_t minutes)
 {
-	struct exception wish = { .scope = RECORD_SCOPE_TENANT,
-				  .change_request = "CR-1",
-				  .accepted_by = "ciso",
-				  .reason = "calls",
-				  .expires_at_us = START + minutes * MINUTE };
+	struct exception wish = book_wish(tenant, profile, 0);
 
-	strcpy(wish.tenant, tenant);
-	strcpy(wish.profile, profile);
+	wish.expires_at_us = START + minutes * MINUTE;
+	strcpy(wish.scope, RECORD_SCOPE_TENANT);
 	risk_sha256(wish.risk_sha256);
 	return wish;
 }
@@ -133,16 +61,15 @@ static uint64_t grant(const char *tenant, const char *profile, int64_t minutes)
 {
 	struct exception exception = wish(tenant, profile, minutes);
 
-	exception.granted_by = actor;
-	if (exceptions_grant(exceptions, &exception, error) < 0)
-		fail_msg("%s", error);
+	if (exceptions_grant(book.exceptions, &exception, book.error) < 0)
+		fail_msg("%s", book.error);
 	return exception.id;
 }
 
 static void add(const struct exception *entry)
 {
-	if (apply_add(apply, entry, error) < 0)
-		fail_msg("%s", error);
+	if (apply_add(apply, entry, book.error) < 0)
+		fail_msg("%s", book.error);
 }
 
 static void add_wish(const char *tenant, const char *profile, int64_t minutes)
@@ -156,10 +83,10 @@ static void add_wish(const char *tenant, const char *profile, int64_t minutes)
 static int compare(void)
 {
 	struct apply_step step;
-	int r = apply_staged(apply, error);
+	int r = apply_staged(apply, book.error);
 
 	for (size_t i = 0; r == 0 && i < apply_count(apply).steps; i++)
-		r = apply_compare(apply, i, &step, error);
+		r = apply_compare(apply, i, &step, book.error);
 	return r;
 }
 
@@ -187,7 +114,7 @@ static int write_all(void)
 	int r = 1;
 
 	while (r > 0)
-		r = apply_write(apply, error);
+		r = apply_write(apply, book.error);
 	return r;
 }
 
@@ -195,7 +122,7 @@ static int commit(void)
 {
 	int r = write_all();
 
-	return r < 0 ? r : apply_commit(apply, count_done, NULL, error);
+	return r < 0 ? r : apply_commit(apply, count_done, NULL, book.error);
 }
 
 static void count_entry(void *user, const struct audit_entry *entry)
@@ -208,49 +135,25 @@ static unsigned entries(void)
 {
 	unsigned count = 0;
 
-	assert_int_equal(
-		store_each_after(exceptions_store(exceptions), 0, UINT32_MAX, count_entry, &count),
-		0);
+	assert_int_equal(store_each_after(exceptions_store(book.exceptions), 0, UINT32_MAX,
+					  count_entry, &count),
+			 0);
 	return count;
-}
-
-static int64_t until(const char *tenant)
-{
-	const struct tenant *found = model_find_tenant(&model, tenant);
-
-	const int64_t end = found ? model_exempt_until(found, 0) : 0;
-
-	return end ? end + (now.wall_us - now.boottime_us) : 0;
-}
-
-static void count_expired(void *user, const char *tenant, const char *profile, uint64_t id)
-{
-	(void)user;
-	(void)tenant;
-	(void)profile;
-	(void)id;
-	expired++;
 }
 
 static void pass(int64_t minutes)
 {
-	now.wall_us += minutes * MINUTE;
-	now.boottime_us += minutes * MINUTE;
-	exceptions_expire(exceptions, count_expired, NULL);
-}
-
-static void no_callback(void *user, const struct revoked *revoked)
-{
-	(void)user;
-	(void)revoked;
+	fake_clock_set(clock_wall_us() + minutes * MINUTE, clock_boottime_us() + minutes * MINUTE);
+	book_expire();
 }
 
 static void take_back(const char *tenant)
 {
 	const struct exceptions_revocation revocation = { .tenant = tenant, .reason = "over" };
+	unsigned ids;
 
-	if (exceptions_revoke(exceptions, &revocation, &actor, no_callback, NULL, error) < 0)
-		fail_msg("%s", error);
+	if (book_take_back(&revocation, &ids) < 0)
+		fail_msg("%s", book.error);
 }
 
 /* Grants, changes, what is the same, and what is not in the list. */
@@ -274,15 +177,15 @@ static void test_all_kinds(void **state)
 	assert_int_equal(commit(), 0);
 	assert_int_equal(entries(), 6);
 	assert_int_equal(done[APPLY_GRANT] + done[APPLY_CHANGE] + done[APPLY_REVOKE], 3);
-	assert_int_equal(until("acme"), START + 100 * MINUTE);
-	assert_int_equal(until("globex"), START + 200 * MINUTE);
-	assert_int_equal(until("umbrella"), START + 50 * MINUTE);
-	assert_int_equal(until("initech"), 0);
-	assert_int_equal(exceptions_count(exceptions), 3);
-	assert_int_equal(store_find(exceptions_store(exceptions), changed, &found), 0);
+	assert_int_equal(book_until("acme"), START + 100 * MINUTE);
+	assert_int_equal(book_until("globex"), START + 200 * MINUTE);
+	assert_int_equal(book_until("umbrella"), START + 50 * MINUTE);
+	assert_int_equal(book_until("initech"), 0);
+	assert_int_equal(exceptions_count(book.exceptions), 3);
+	assert_int_equal(store_find(exceptions_store(book.exceptions), changed, &found), 0);
 	assert_string_equal(found.reason, "more calls");
 	assert_int_equal(found.version, 2);
-	assert_int_equal(store_find(exceptions_store(exceptions), revoked, &found), 0);
+	assert_int_equal(store_find(exceptions_store(book.exceptions), revoked, &found), 0);
 	assert_string_equal(found.end_reason, "not in the list");
 	assert_string_equal(found.ended_by.name, "op");
 	begin(true);
@@ -303,12 +206,12 @@ static void test_reload(void **state)
 	add_wish("globex", "skype", 300);
 	assert_int_equal(compare(), 0);
 	assert_int_equal(commit(), 0);
-	assert_int_equal(exceptions_load(exceptions, &settings), 0);
-	assert_int_equal(until("acme"), START + 100 * MINUTE);
-	assert_int_equal(until("globex"), START + 300 * MINUTE);
+	book_load_again();
+	assert_int_equal(book_until("acme"), START + 100 * MINUTE);
+	assert_int_equal(book_until("globex"), START + 300 * MINUTE);
 	pass(100);
-	assert_int_equal(expired, 1);
-	assert_int_equal(until("acme"), 0);
+	assert_int_equal(book.expired, 1);
+	assert_int_equal(book_until("acme"), 0);
 }
 
 static void test_left_alone(void **state)
@@ -323,8 +226,8 @@ static void test_left_alone(void **state)
 	assert_int_equal(compare(), 0);
 	expect_counts(0, 0, 1, 0);
 	assert_int_equal(commit(), 0);
-	assert_int_equal(exceptions_count(exceptions), 0);
-	assert_int_equal(until("acme"), 0);
+	assert_int_equal(exceptions_count(book.exceptions), 0);
+	assert_int_equal(book_until("acme"), 0);
 }
 
 /* The list is refused, and says why. */
@@ -336,12 +239,12 @@ static void expect_refused(const struct exception *entry, const char *says)
 	add_wish("umbrella", "skype", 50);
 	add(entry);
 	assert_int_equal(compare(), -EINVAL);
-	if (!strstr(error, says))
-		fail_msg("\"%s\" does not say \"%s\"", error, says);
-	assert_int_equal(apply_write(apply, error), -EBUSY);
-	assert_int_equal(apply_commit(apply, count_done, NULL, error), -EBUSY);
+	if (!strstr(book.error, says))
+		fail_msg("\"%s\" does not say \"%s\"", book.error, says);
+	assert_int_equal(apply_write(apply, book.error), -EBUSY);
+	assert_int_equal(apply_commit(apply, count_done, NULL, book.error), -EBUSY);
 	assert_int_equal(entries(), before);
-	assert_int_equal(until("umbrella"), 0);
+	assert_int_equal(book_until("umbrella"), 0);
 }
 
 static void test_rules(void **state)
@@ -385,7 +288,7 @@ static void test_over(void **state)
 	assert_int_equal(apply_count(apply).actions[APPLY_OVER], 1);
 	assert_int_equal(commit(), 0);
 	assert_int_equal(entries(), 1);
-	assert_int_equal(until("acme"), 0);
+	assert_int_equal(book_until("acme"), 0);
 }
 
 /* Accepted under an older text, and left as it is; but not when something is to be otherwise. */
@@ -393,18 +296,12 @@ static void test_older_text(void **state)
 {
 	const uint64_t id = grant("acme", "skype", 100);
 	struct exception entry = wish("acme", "skype", 100);
-	char sql[256];
-	sqlite3 *db;
 
 	(void)state;
 	memset(entry.risk_sha256, 'a', DIGEST_HEX_LEN);
-	snprintf(sql, sizeof(sql),
-		 "UPDATE exception SET risk_sha256 = '%s', version = 2 WHERE id = %llu",
-		 entry.risk_sha256, (unsigned long long)id);
-	assert_int_equal(sqlite3_open(settings.sqlite, &db), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-	sqlite3_close(db);
-	assert_int_equal(exceptions_load(exceptions, &settings), 0);
+	book_run_sql("UPDATE exception SET risk_sha256 = '%s', version = 2 WHERE id = %llu",
+		     entry.risk_sha256, (unsigned long long)id);
+	book_load_again();
 	begin(false);
 	add(&entry);
 	assert_int_equal(compare(), 0);
@@ -422,8 +319,8 @@ static void test_twice(void **state)
 	add_wish("globex", "skype", 100);
 	add(&entry);
 	add_wish("acme", "short", 10);
-	assert_int_equal(apply_add(apply, &entry, error), -EEXIST);
-	assert_non_null(strstr(error, "entry 2"));
+	assert_int_equal(apply_add(apply, &entry, book.error), -EEXIST);
+	assert_non_null(strstr(book.error, "entry 2"));
 }
 
 /* Nobody sees half of it; what expires meanwhile waits for the disk. */
@@ -440,18 +337,18 @@ static void test_unseen(void **state)
 		add_wish(tenant, "skype", 100);
 	}
 	assert_int_equal(compare(), 0);
-	assert_int_equal(apply_write(apply, error), 1);
-	assert_int_equal(apply_write(apply, error), 1);
+	assert_int_equal(apply_write(apply, book.error), 1);
+	assert_int_equal(apply_write(apply, book.error), 1);
 	assert_int_equal(entries(), 1);
-	assert_int_equal(exceptions_count(exceptions), 1);
+	assert_int_equal(exceptions_count(book.exceptions), 1);
 	pass(2);
-	assert_int_equal(until("acme"), 0);
-	assert_int_equal(exceptions_settle(exceptions), 0);
+	assert_int_equal(book_until("acme"), 0);
+	assert_int_equal(exceptions_settle(book.exceptions), 0);
 	assert_int_equal(entries(), 1);
 	assert_int_equal(commit(), 0);
 	assert_int_equal(done[APPLY_GRANT], many);
 	assert_int_equal(entries(), 1 + many);
-	assert_int_equal(exceptions_settle(exceptions), 0);
+	assert_int_equal(exceptions_settle(book.exceptions), 0);
 	assert_int_equal(entries(), 2 + many);
 }
 
@@ -465,8 +362,8 @@ static void test_given_up(void **state)
 	apply_free(apply);
 	apply = NULL;
 	assert_int_equal(entries(), 0);
-	assert_int_equal(exceptions_load(exceptions, &settings), 0);
-	assert_int_equal(exceptions_count(exceptions), 0);
+	book_load_again();
+	assert_int_equal(exceptions_count(book.exceptions), 0);
 	grant("acme", "skype", 100);
 }
 
@@ -480,18 +377,19 @@ static void change_another(void)
 	const struct exceptions_change change = { .reason = "more" };
 	struct exception changed;
 
-	assert_int_equal(exceptions_change(exceptions, 1, &change, &actor, &changed, error), 0);
+	assert_int_equal(
+		exceptions_change(book.exceptions, 1, &change, &actor, &changed, book.error), 0);
 }
 
 static void revoke_another(void)
 {
 	take_back("globex");
-	assert_int_equal(exceptions_settle(exceptions), 0);
+	assert_int_equal(exceptions_settle(book.exceptions), 0);
 }
 
 static void reload(void)
 {
-	assert_int_equal(exceptions_load(exceptions, &settings), 0);
+	book_load_again();
 }
 
 /* Whatever somebody else does in between is done at once, and the list is not. */
@@ -504,7 +402,7 @@ static void test_somebody_else(void **state)
 		for (int written = 0; written < 2; written++) {
 			unsigned before;
 
-			setup(state);
+			book_setup(state);
 			grant("globex", "skype", 100);
 			begin(false);
 			add_wish("acme", "skype", 100);
@@ -514,17 +412,17 @@ static void test_somebody_else(void **state)
 			others[i]();
 			before = entries();
 			if (written)
-				assert_int_equal(apply_commit(apply, count_done, NULL, error),
+				assert_int_equal(apply_commit(apply, count_done, NULL, book.error),
 						 -ESTALE);
 			else
 				assert_int_equal(commit(), -ESTALE);
-			assert_non_null(strstr(error, "meanwhile"));
-			assert_int_equal(apply_write(apply, error), -EBUSY);
+			assert_non_null(strstr(book.error, "meanwhile"));
+			assert_int_equal(apply_write(apply, book.error), -EBUSY);
 			assert_int_equal(entries(), before);
-			assert_int_equal(until("acme"), 0);
+			assert_int_equal(book_until("acme"), 0);
 			teardown(state);
 		}
-	setup(state);
+	book_setup(state);
 }
 
 /* What it was to change or to revoke has ended. */
@@ -539,9 +437,9 @@ static void test_target_ended(void **state)
 		assert_int_equal(compare(), 0);
 		assert_int_equal(write_all(), 0);
 		pass(prune ? 2 : 10);
-		assert_int_equal(apply_commit(apply, count_done, NULL, error), -ESTALE);
-		assert_non_null(strstr(error, "has ended"));
-		assert_int_equal(exceptions_settle(exceptions), 0);
+		assert_int_equal(apply_commit(apply, count_done, NULL, book.error), -ESTALE);
+		assert_non_null(strstr(book.error, "has ended"));
+		assert_int_equal(exceptions_settle(book.exceptions), 0);
 		assert_int_equal(entries(), 2 + 2 * prune);
 	}
 }
@@ -555,18 +453,18 @@ static void test_disk_refuses(void **state)
 	begin(false);
 	add_wish("acme", "skype", 100);
 	assert_int_equal(compare(), 0);
-	assert_int_equal(sqlite3_open(settings.sqlite, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_open(book.settings.sqlite, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-	assert_int_equal(apply_write(apply, error), -EBUSY);
-	assert_non_null(exceptions_store_error(exceptions));
+	assert_int_equal(apply_write(apply, book.error), -EBUSY);
+	assert_non_null(exceptions_store_error(book.exceptions));
 	sqlite3_close(db);
-	assert_int_equal(until("acme"), 0);
-	assert_int_equal(apply_write(apply, error), -EBUSY); /* it is over */
+	assert_int_equal(book_until("acme"), 0);
+	assert_int_equal(apply_write(apply, book.error), -EBUSY); /* it is over */
 	begin(false);
 	add_wish("acme", "skype", 100);
 	assert_int_equal(compare(), 0);
 	assert_int_equal(commit(), 0);
-	assert_int_equal(until("acme"), START + 100 * MINUTE);
+	assert_int_equal(book_until("acme"), START + 100 * MINUTE);
 }
 
 /* A try goes on whatever is applied, and is no part of what is compared. */
@@ -577,18 +475,17 @@ static void test_tries(void **state)
 	(void)state;
 	strcpy(entry.scope, "host 198.18.1.5");
 	strcpy(entry.kind, RECORD_KIND_TRY);
-	entry.granted_by = actor;
-	assert_int_equal(exceptions_grant(exceptions, &entry, error), 0);
+	assert_int_equal(exceptions_grant(book.exceptions, &entry, book.error), 0);
 	grant("globex", "skype", 30);
 	begin(true);
 	assert_int_equal(compare(), 0);
 	assert_int_equal(commit(), 0);
 	assert_int_equal(done[APPLY_REVOKE], 1);
-	assert_non_null(exceptions_active(exceptions, entry.id));
+	assert_non_null(exceptions_active(book.exceptions, entry.id));
 	begin(false);
 	add(&entry);
 	assert_int_equal(compare(), -EEXIST);
-	assert_non_null(strstr(error, "tries the same now"));
+	assert_non_null(strstr(book.error, "tries the same now"));
 }
 
 static void test_too_many(void **state)
@@ -602,26 +499,26 @@ static void test_too_many(void **state)
 		add(&entry);
 	}
 	strcpy(entry.tenant, "one-more");
-	assert_int_equal(apply_add(apply, &entry, error), -ENOBUFS);
+	assert_int_equal(apply_add(apply, &entry, book.error), -ENOBUFS);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_all_kinds, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_left_alone, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_rules, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_over, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_older_text, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_twice, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_unseen, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_all_kinds, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reload, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_left_alone, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rules, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_over, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_older_text, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_twice, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unseen, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_given_up, book_setup, teardown),
 		cmocka_unit_test_setup_teardown(test_somebody_else, NULL, teardown),
-		cmocka_unit_test_setup_teardown(test_target_ended, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_disk_refuses, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_tries, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_too_many, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_target_ended, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_disk_refuses, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tries, book_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_many, book_setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("apply", tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include "attribution.h"
 #include "clock.h"
 #include "destinations.h"
+#include "ignoring.h"
 
 #define BYPASS 0x01000000
 #define SECOND 0x02000000
@@ -21,18 +22,6 @@
 static char directory[64];
 static struct settings settings;
 static struct core core;
-
-static void on_changed(void *user, uint32_t spi)
-{
-	(void)user;
-	(void)spi;
-}
-
-static void on_leaving(void *user, const struct child_sa *child)
-{
-	(void)user;
-	(void)child;
-}
 
 static void on_placed(void *user, const struct child_sa *child, bool placed)
 {
@@ -65,8 +54,8 @@ static void make_settings(void)
 
 static int setup(void **state)
 {
-	const struct model_callbacks callbacks = { .changed = on_changed,
-						   .leaving = on_leaving,
+	const struct model_callbacks callbacks = { .changed = ignore_changed,
+						   .leaving = ignore_leaving,
 						   .placed = on_placed };
 
 	(void)state;

@@ -14,6 +14,7 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 
+#include "addresses.h"
 #include "boxes.h"
 
 #define FOREVER INT64_MAX
@@ -21,19 +22,10 @@
 static struct box cut[BOXES_CUT_MAX];
 static size_t cut_count;
 
-static struct address_range range(const char *lo, const char *hi)
-{
-	struct address_range r = { .family = strchr(lo, ':') ? AF_INET6 : AF_INET };
-
-	assert_int_equal(inet_pton(r.family, lo, r.lo), 1);
-	assert_int_equal(inet_pton(r.family, hi, r.hi), 1);
-	return r;
-}
-
 static struct box box(const char *lo, const char *hi, const char *dst_lo, const char *dst_hi,
 		      int64_t until)
 {
-	return (struct box){ range(lo, hi), range(dst_lo, dst_hi), until };
+	return (struct box){ range_of(lo, hi), range_of(dst_lo, dst_hi), until };
 }
 
 static void expect(const struct box *boxes, size_t count, const struct box *wanted,
@@ -158,7 +150,7 @@ static void test_too_many(void **state)
 
 static struct address_range small_range(void)
 {
-	struct address_range r = range("198.18.0.0", "198.18.0.0");
+	struct address_range r = range_of("198.18.0.0", "198.18.0.0");
 	uint8_t a = (uint8_t)(rand() % SIZE), b = (uint8_t)(rand() % SIZE);
 
 	r.lo[3] = a < b ? a : b;

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 
+#include "addresses.h"
 #include "conntrack.h"
 #include "netns.h"
 
@@ -31,15 +32,11 @@ static int peer = -1;
 static int setup(void **state)
 {
 	(void)state;
-	if (netns_enter() < 0)
-		return -1;
-	peer = netns_add_peer();
+	peer = netns_enter_marking("udp dport 443 ct mark set 0x01000000;"
+				   " udp dport 444 ct mark set 0x00f00001;"
+				   " udp dport 445 ct mark set 0x06000007;");
 	if (peer < 0)
 		return peer;
-	if (netns_run("nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
-		      " udp dport 443 ct mark set 0x01000000; udp dport 444 ct mark set 0x00f00001;"
-		      " udp dport 445 ct mark set 0x06000007; ct state new accept; }; }'") != 0)
-		return -1;
 	return conntrack_start(MASK, &conntrack);
 }
 
@@ -61,28 +58,8 @@ static int teardown(void **state)
 /* One datagram from the neighbour is a flow; from is its source, given to the neighbour. */
 static void make_flow(const char *from, uint16_t port)
 {
-	struct sockaddr_in6 to6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	struct sockaddr_in6 from6 = { .sin6_family = AF_INET6 };
-	struct sockaddr_in to4 = { .sin_family = AF_INET, .sin_port = htons(port) };
-	struct sockaddr_in from4 = { .sin_family = AF_INET };
-	bool six = strchr(from, ':') != NULL;
-	const void *to = six ? (const void *)&to6 : &to4;
-	const void *source = six ? (const void *)&from6 : &from4;
-	socklen_t len = six ? sizeof(to6) : sizeof(to4);
-	int fd = netns_peer_socket(peer, six ? AF_INET6 : AF_INET, SOCK_DGRAM);
-
-	assert_true(fd >= 0);
-	assert_int_equal(
-		netns_run("nsenter --net=/proc/%d/fd/%d ip addr replace %s/%d dev peer0 %s",
-			  getpid(), peer, from, six ? 64 : 24, six ? "nodad" : ""),
-		0);
-	inet_pton(AF_INET6, from, &from6.sin6_addr);
-	inet_pton(AF_INET6, "2001:db8::2", &to6.sin6_addr);
-	inet_pton(AF_INET, from, &from4.sin_addr);
-	inet_pton(AF_INET, "198.51.100.2", &to4.sin_addr);
-	assert_int_equal(bind(fd, source, len), 0);
-	assert_int_equal(sendto(fd, "x", 1, 0, to, len), 1);
-	close(fd);
+	assert_int_equal(netns_add_peer_address(peer, from), 0);
+	assert_int_equal(netns_peer_send(peer, from, 0, port), 0);
 }
 
 struct flow {
@@ -129,15 +106,6 @@ static void make_flows(void)
 	}
 }
 
-static struct address_range range(const char *lo, const char *hi)
-{
-	struct address_range r = { .family = strchr(lo, ':') ? AF_INET6 : AF_INET };
-
-	assert_int_equal(inet_pton(r.family, lo, r.lo), 1);
-	assert_int_equal(inet_pton(r.family, hi, r.hi), 1);
-	return r;
-}
-
 static unsigned left(void)
 {
 	unsigned bits = 0;
@@ -161,7 +129,7 @@ static void expect_left(unsigned bits)
 
 static void test_one_address(void **state)
 {
-	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+	const struct address_range r = range_of("198.51.100.10", "198.51.100.10");
 
 	(void)state;
 	make_flows();
@@ -177,9 +145,11 @@ static void test_one_address(void **state)
 static void test_ranges(void **state)
 {
 	const struct address_range some[] = {
-		range("198.51.100.15", "198.51.100.20"), range("198.51.100.0", "198.51.100.9"),
-		range("2001:db8::", "2001:db8::10"),     range("198.51.100.18", "198.51.100.19"),
-		range("203.0.113.0", "203.0.113.255"),
+		range_of("198.51.100.15", "198.51.100.20"),
+		range_of("198.51.100.0", "198.51.100.9"),
+		range_of("2001:db8::", "2001:db8::10"),
+		range_of("198.51.100.18", "198.51.100.19"),
+		range_of("203.0.113.0", "203.0.113.255"),
 	};
 
 	(void)state;
@@ -203,8 +173,8 @@ static void test_all_pinned(void **state)
 
 static void test_kept_addresses_keep_their_flows(void **state)
 {
-	const struct address_range wide = range("198.51.100.0", "198.51.100.255"),
-				   kept = range("198.51.100.16", "198.51.100.31");
+	const struct address_range wide = range_of("198.51.100.0", "198.51.100.255"),
+				   kept = range_of("198.51.100.16", "198.51.100.31");
 
 	(void)state;
 	make_flows();
@@ -222,7 +192,7 @@ static void test_kept_addresses_keep_their_flows(void **state)
 
 static void test_all_means_the_kept_ones_too(void **state)
 {
-	const struct address_range kept = range("198.51.100.16", "198.51.100.31");
+	const struct address_range kept = range_of("198.51.100.16", "198.51.100.31");
 
 	(void)state;
 	make_flows();
@@ -236,7 +206,7 @@ static void test_all_means_the_kept_ones_too(void **state)
 /* After a reload there may be other paths; the flows of those before are still found. */
 static void test_marks_of_more_paths(void **state)
 {
-	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+	const struct address_range r = range_of("198.51.100.10", "198.51.100.10");
 
 	(void)state;
 	stop();
@@ -254,7 +224,7 @@ static void test_marks_of_more_paths(void **state)
 /* What was asked for is done before the thread ends, whatever it is busy with. */
 static void test_stop_finishes(void **state)
 {
-	const struct address_range r = range("203.0.113.0", "203.0.113.0");
+	const struct address_range r = range_of("203.0.113.0", "203.0.113.0");
 
 	(void)state;
 	for (unsigned i = 0; i < 20; i++) {
@@ -273,7 +243,7 @@ static void test_stop_finishes(void **state)
 /* The queue is full while the thread is busy at most: then everything pinned goes. */
 static void test_full_queue(void **state)
 {
-	struct address_range r = range("203.0.113.0", "203.0.113.0");
+	struct address_range r = range_of("203.0.113.0", "203.0.113.0");
 
 	(void)state;
 	make_flows();
@@ -292,7 +262,7 @@ static void test_full_queue(void **state)
 /* An entry in a zone of its own is found and removed; its twin in another, not pinned, stays. */
 static void test_zone(void **state)
 {
-	const struct address_range r = range("198.51.100.10", "198.51.100.10");
+	const struct address_range r = range_of("198.51.100.10", "198.51.100.10");
 	char text[4096];
 
 	(void)state;

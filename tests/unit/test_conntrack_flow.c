@@ -30,18 +30,12 @@ static enum conntrack_flow_kind kind;
 static int setup(void **state)
 {
 	(void)state;
-	if (netns_enter() < 0)
-		return -1;
-	peer = netns_add_peer();
+	peer = netns_enter_marking("udp dport 443 ct mark set 0x01000000;"
+				   " udp dport 444 ct mark set 0x00f00001;");
 	if (peer < 0)
 		return peer;
-	if (netns_run("sysctl -qw net.netfilter.nf_conntrack_acct=1 && "
-		      "nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
-		      " udp dport 443 ct mark set 0x01000000; udp dport 444 ct mark set 0x00f00001;"
-		      " ct state new accept; };"
-		      " chain z { type filter hook prerouting priority raw; udp sport 4014 ct zone "
-		      "set 7;"
-		      " }; }'") != 0)
+	if (netns_run("nft 'add chain inet t z { type filter hook prerouting priority raw; };"
+		      " add rule inet t z udp sport 4014 ct zone set 7'") != 0)
 		return -1;
 	events = conntrack_flow_socket(1 << 20);
 	if (events < 0)
@@ -62,23 +56,8 @@ static int teardown(void **state)
 
 static void send_one(bool six, uint16_t port, uint16_t from)
 {
-	const struct sockaddr_in6 to6 = { .sin6_family = AF_INET6,
-					  .sin6_port = htons(port),
-					  .sin6_addr = { { { 0x20, 1, 0xd, 0xb8, [15] = 2 } } } };
-	struct sockaddr_in to4 = { .sin_family = AF_INET, .sin_port = htons(port) };
-	struct sockaddr_in from4 = { .sin_family = AF_INET, .sin_port = htons(from) };
-	struct sockaddr_in6 from6 = { .sin6_family = AF_INET6, .sin6_port = htons(from) };
-	int fd = netns_peer_socket(peer, six ? AF_INET6 : AF_INET, SOCK_DGRAM);
-
-	assert_true(fd >= 0);
-	inet_pton(AF_INET, "198.51.100.2", &to4.sin_addr);
-	assert_int_equal(bind(fd, six ? (void *)&from6 : (void *)&from4,
-			      six ? sizeof(from6) : sizeof(from4)),
+	assert_int_equal(netns_peer_send(peer, six ? "2001:db8::1" : "198.51.100.1", from, port),
 			 0);
-	assert_int_equal(sendto(fd, "12345", 5, 0, six ? (const void *)&to6 : (const void *)&to4,
-				six ? sizeof(to6) : sizeof(to4)),
-			 5);
-	close(fd);
 }
 
 static bool next(void *user)
@@ -113,7 +92,7 @@ static void test_begin_and_end(void **state)
 	assert_int_equal(kind, CONNTRACK_FLOW_DESTROY);
 	assert_int_equal(seen.id, id);
 	assert_true(seen.counted);
-	assert_int_equal(seen.sent, 20 + 8 + 5);
+	assert_int_equal(seen.sent, 20 + 8 + NETNS_DATA);
 	assert_int_equal(seen.mark, 0x01000000);
 }
 

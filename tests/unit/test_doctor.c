@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "addresses.h"
 #include "doctor_internal.h"
 #include "netns.h"
 #include "nft_foreign.h"
@@ -40,10 +41,9 @@ static unsigned kept_count;
 
 static void add_via(const char *address)
 {
-	struct address *via = &settings.paths[0].via[settings.paths[0].via_count++];
+	struct path *path = &settings.paths[0];
 
-	via->family = strchr(address, ':') ? AF_INET6 : AF_INET;
-	assert_int_equal(inet_pton(via->family, address, via->bytes), 1);
+	path->via[path->via_count++] = address_of(address);
 }
 
 static int setup(void **state)

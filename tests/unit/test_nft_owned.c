@@ -20,10 +20,10 @@
 
 #include "clock.h"
 #include "destinations.h"
+#include "kernel_table.h"
 #include "netns.h"
 #include "nft_internal.h"
 
-#define TABLE "steerd"
 #define LISTING_MAX (1u << 20)
 #define MANY 100000
 /* Generous: a machine with other work to do may take its time to end a process. */
@@ -32,48 +32,24 @@
 /* steerd commits twice a second. */
 #define BETWEEN_COMMITS_US 200000
 
-static struct settings settings;
-static struct nft *nft;
 static char listing[LISTING_MAX], other[LISTING_MAX];
 
 static int setup(void **state)
 {
-	(void)state;
-	settings = (struct settings){ .mark_mask = 0x0f000000,
-				      .max_child_sas = 131072,
-				      .pinning = true,
-				      .at_once = true,
-				      .lease_ms = 60000,
-				      .interface = "lo",
-				      .nft_table = TABLE,
-				      .path_count = 1,
-				      .profile_count = 2 };
-	settings.paths[0] = (struct path){
-		.name = "bypass", .mark = 0x01000000, .reply_mark = 0x09000000, .table = 5443
-	};
-	for (unsigned p = 0; p < 2; p++) {
-		settings.profiles[p] = (struct profile){ .service_count = 1 };
-		settings.profiles[p].services[0] = (struct service){ IPPROTO_TCP, 443 };
-	}
-	/* constant sets, of both kinds, with ranges that follow one another */
-	destination_parse("203.0.112.0/24", &settings.profiles[1].destinations[0]);
-	destination_parse("203.0.113.0/24", &settings.profiles[1].destinations[1]);
-	destination_parse("198.51.100.7", &settings.profiles[1].destinations[2]);
-	destination_parse("2001:db8::/32", &settings.profiles[1].destinations[3]);
-	settings.profiles[1].destination_count = 4;
-	strcpy(settings.profiles[0].name, "skype");
-	strcpy(settings.profiles[1].name, "quic");
-	if (netns_enter() < 0)
-		return -1;
-	return nft_open(&settings, &nft);
-}
+	struct profile *listed = &table.settings.profiles[1];
 
-static int teardown(void **state)
-{
 	(void)state;
-	nft_close(nft);
-	nft = NULL;
-	return 0;
+	table_default_settings();
+	table.settings.max_child_sas = 131072;
+	table.settings.at_once = true;
+	table.settings.lease_ms = 60000;
+	/* constant sets, of both kinds, with ranges that follow one another */
+	destination_parse("203.0.112.0/24", &listed->destinations[0]);
+	destination_parse("203.0.113.0/24", &listed->destinations[1]);
+	destination_parse("198.51.100.7", &listed->destinations[2]);
+	destination_parse("2001:db8::/32", &listed->destinations[3]);
+	listed->destination_count = 4;
+	return table_open();
 }
 
 static bool ensure(struct nft *object, enum steering_mode mode)
@@ -94,15 +70,6 @@ static bool is_there(void)
 	return strstr(tables, "table inet " TABLE "\n") != NULL;
 }
 
-static struct element sa(uint32_t spi)
-{
-	struct element el = { .key = { .set = SET_SA } };
-
-	spi = htonl(spi);
-	memcpy(el.key.lo, &spi, sizeof(spi));
-	return el;
-}
-
 /* The listing without the line of the flags, which only the table with an owner has. */
 static void list(char *buf)
 {
@@ -120,18 +87,18 @@ static void test_same_table(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
-		settings.pinning = i & 1;
-		settings.at_once = true;
-		assert_false(ensure(nft, modes[i / 2]));
+		table.settings.pinning = i & 1;
+		table.settings.at_once = true;
+		assert_false(ensure(table.nft, modes[i / 2]));
 		assert_int_equal(netns_read(flags, sizeof(flags),
 					    "nft list table inet " TABLE " | grep flags.owner"),
 				 0);
-		assert_int_equal(nft_check(nft), 1);
-		assert_int_equal(nft_foreign_commit(nft), 0);
+		assert_int_equal(nft_check(table.nft), 1);
+		assert_int_equal(nft_foreign_commit(table.nft), 0);
 		list(listing);
 		/* and back to a lease, with the same object */
-		settings.at_once = false;
-		assert_false(ensure(nft, modes[i / 2]));
+		table.settings.at_once = false;
+		assert_false(ensure(table.nft, modes[i / 2]));
 		assert_true(is_there());
 		list(other);
 		assert_string_equal(listing, other);
@@ -140,86 +107,86 @@ static void test_same_table(void **state)
 
 static void test_elements_and_lease(void **state)
 {
-	const struct element el = sa(0xc0000001);
+	const struct element el = table_sa(0, 0xc0000001, 0);
 	struct nft_counters counters;
 
 	(void)state;
-	ensure(nft, STEERING_SA);
-	assert_int_equal(nft_apply(nft, NULL, 0, &el, 1), 0);
-	assert_int_equal(nft_renew(nft, 3), 0);
-	assert_int_equal(nft_has_element(nft, &el.key), 1);
-	assert_true(nft_lease_remaining(nft, 0) > 0);
-	assert_int_equal(nft_read_counters(nft, &counters), 0);
-	assert_int_equal(nft_apply(nft, &el, 1, NULL, 0), 0);
-	assert_int_equal(nft_renew(nft, 0), 0);
-	assert_int_equal(nft_lease_remaining(nft, 0), 0);
+	ensure(table.nft, STEERING_SA);
+	assert_int_equal(nft_apply(table.nft, NULL, 0, &el, 1), 0);
+	assert_int_equal(nft_renew(table.nft, 3), 0);
+	assert_int_equal(nft_has_element(table.nft, &el.key), 1);
+	assert_true(nft_lease_remaining(table.nft, 0) > 0);
+	assert_int_equal(nft_read_counters(table.nft, &counters), 0);
+	assert_int_equal(nft_apply(table.nft, &el, 1, NULL, 0), 0);
+	assert_int_equal(nft_renew(table.nft, 0), 0);
+	assert_int_equal(nft_lease_remaining(table.nft, 0), 0);
 }
 
 /* Nobody else changes it, and a stranger's flush passes it by. */
 static void test_belongs_to_one(void **state)
 {
-	const struct element el = sa(0xc0000001);
+	const struct element el = table_sa(0, 0xc0000001, 0);
 	struct nft *stranger = NULL;
 	const char *error;
 	bool adopted;
 
 	(void)state;
-	ensure(nft, STEERING_SA);
-	assert_int_equal(nft_apply(nft, NULL, 0, &el, 1), 0);
+	ensure(table.nft, STEERING_SA);
+	assert_int_equal(nft_apply(table.nft, NULL, 0, &el, 1), 0);
 	assert_int_not_equal(netns_run("nft delete table inet " TABLE " 2>/dev/null"), 0);
 	assert_int_equal(netns_run("nft flush ruleset"), 0);
-	assert_int_equal(nft_has_element(nft, &el.key), 1);
-	assert_int_equal(nft_open(&settings, &stranger), 0);
+	assert_int_equal(nft_has_element(table.nft, &el.key), 1);
+	assert_int_equal(nft_open(&table.settings, &stranger), 0);
 	assert_int_equal(nft_ensure(stranger, STEERING_SA, &adopted, &error), -EPERM);
 	assert_non_null(strstr(error, "belongs to another process"));
 	assert_int_equal(nft_remove(stranger), -EPERM);
 	nft_close(stranger);
-	assert_int_equal(nft_has_element(nft, &el.key), 1);
-	assert_int_equal(nft_check(nft), 1);
+	assert_int_equal(nft_has_element(table.nft, &el.key), 1);
+	assert_int_equal(nft_check(table.nft), 1);
 }
 
 static void test_ends_with_its_socket(void **state)
 {
 	(void)state;
-	ensure(nft, STEERING_SA);
+	ensure(table.nft, STEERING_SA);
 	assert_true(is_there());
-	nft_close(nft);
+	nft_close(table.nft);
 	assert_false(is_there());
-	assert_int_equal(nft_open(&settings, &nft), 0);
-	assert_false(ensure(nft, STEERING_SA));
+	assert_int_equal(nft_open(&table.settings, &table.nft), 0);
+	assert_false(ensure(table.nft, STEERING_SA));
 }
 
 /* A reload: the next object goes on with the table, elements and lease. */
 static void test_handed_over(void **state)
 {
-	const struct element el = sa(0xc0000001);
+	const struct element el = table_sa(0, 0xc0000001, 0);
 	struct nft *next = NULL;
 
 	(void)state;
-	ensure(nft, STEERING_SA);
-	assert_int_equal(nft_apply(nft, NULL, 0, &el, 1), 0);
-	assert_int_equal(nft_renew(nft, 3), 0);
-	assert_int_equal(nft_open(&settings, &next), 0);
-	nft_hand_over(nft, next);
-	nft_close(nft);
-	nft = next;
-	assert_true(ensure(nft, STEERING_SA));
-	assert_int_equal(nft_has_element(nft, &el.key), 1);
-	assert_true(nft_lease_remaining(nft, 0) > 0);
+	ensure(table.nft, STEERING_SA);
+	assert_int_equal(nft_apply(table.nft, NULL, 0, &el, 1), 0);
+	assert_int_equal(nft_renew(table.nft, 3), 0);
+	assert_int_equal(nft_open(&table.settings, &next), 0);
+	nft_hand_over(table.nft, next);
+	nft_close(table.nft);
+	table.nft = next;
+	assert_true(ensure(table.nft, STEERING_SA));
+	assert_int_equal(nft_has_element(table.nft, &el.key), 1);
+	assert_true(nft_lease_remaining(table.nft, 0) > 0);
 }
 
 /* A table without an owner, left by another configuration, is not what was asked for. */
 static void test_not_adopted_without_owner(void **state)
 {
 	(void)state;
-	settings.at_once = false;
-	ensure(nft, STEERING_SA);
-	settings.at_once = true;
-	assert_false(ensure(nft, STEERING_SA));
-	assert_true(ensure(nft, STEERING_SA));
-	nft_close(nft);
+	table.settings.at_once = false;
+	ensure(table.nft, STEERING_SA);
+	table.settings.at_once = true;
+	assert_false(ensure(table.nft, STEERING_SA));
+	assert_true(ensure(table.nft, STEERING_SA));
+	nft_close(table.nft);
 	assert_false(is_there());
-	assert_int_equal(nft_open(&settings, &nft), 0);
+	assert_int_equal(nft_open(&table.settings, &table.nft), 0);
 }
 
 static void fill(unsigned count)
@@ -228,8 +195,8 @@ static void fill(unsigned count)
 
 	for (unsigned i = 0; i < count; i += NFT_BATCH_MAX) {
 		for (unsigned n = 0; n < NFT_BATCH_MAX; n++)
-			batch[n] = sa(0xc0000000 + i + n);
-		if (nft_apply(nft, NULL, 0, batch, NFT_BATCH_MAX) < 0)
+			batch[n] = table_sa(0, 0xc0000000 + i + n, 0);
+		if (nft_apply(table.nft, NULL, 0, batch, NFT_BATCH_MAX) < 0)
 			_exit(1);
 	}
 }
@@ -248,10 +215,10 @@ static pid_t start_owner(unsigned count)
 		const char *error;
 		bool adopted;
 
-		if (nft_open(&settings, &own) < 0 ||
+		if (nft_open(&table.settings, &own) < 0 ||
 		    nft_ensure(own, STEERING_SA, &adopted, &error) < 0)
 			_exit(1);
-		nft = own;
+		table.nft = own;
 		fill(count);
 		if (write(ready[1], "", 1) != 1)
 			_exit(1);
@@ -319,7 +286,7 @@ static void test_killed(void **state)
 	report(MANY, BETWEEN_COMMITS_US);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, table_teardown)
 
 int main(void)
 {

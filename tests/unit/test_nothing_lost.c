@@ -24,13 +24,13 @@
 
 #include "apply.h"
 #include "audit.h"
-#include "clock.h"
 #include "exceptions.h"
+#include "fake_clock.h"
+#include "ignoring.h"
 #include "kill_at.h"
 #include "risk.h"
 #include "store_schema.h"
 
-#define MINUTE INT64_C(60000000)
 #define START (INT64_C(1700000000) * 1000000)
 /* Writes of a child that is not killed; more would be a loop. */
 #define WRITES_MAX 2000
@@ -40,31 +40,9 @@
 /* Granted by a list. */
 #define LISTED 12
 
-static struct clock_reading now;
 static struct settings settings;
 static char dir[64], copy[80];
 static unsigned kills;
-
-/* In place of those in clock.c. */
-int64_t clock_wall_us(void)
-{
-	return now.wall_us;
-}
-
-int64_t clock_boottime_us(void)
-{
-	return now.boottime_us;
-}
-
-int64_t clock_monotonic_us(void)
-{
-	return now.boottime_us;
-}
-
-struct clock_reading clock_read(void)
-{
-	return now;
-}
 
 /* The child */
 
@@ -85,18 +63,6 @@ static void say(int what, unsigned entries)
 		_exit(3);
 }
 
-static void on_changed(void *user, uint32_t spi)
-{
-	(void)user;
-	(void)spi;
-}
-
-static void on_leaving(void *user, const struct child_sa *child)
-{
-	(void)user;
-	(void)child;
-}
-
 static void expect(bool good)
 {
 	if (!good)
@@ -109,7 +75,7 @@ static uint64_t grant(const char *tenant, const char *profile, int64_t minutes)
 			       .accepted_by = "ciso",
 			       .reason = "calls",
 			       .granted_by = { 1000, "op" },
-			       .expires_at_us = now.wall_us + minutes * MINUTE };
+			       .expires_at_us = clock_wall_us() + minutes * MINUTE };
 	char error[EXCEPTIONS_ERROR_MAX];
 
 	strcpy(e.tenant, tenant);
@@ -122,7 +88,8 @@ static uint64_t grant(const char *tenant, const char *profile, int64_t minutes)
 
 static void change(uint64_t id, int64_t minutes)
 {
-	const struct exceptions_change change = { .expires_at_us = now.wall_us + minutes * MINUTE,
+	const struct exceptions_change change = { .expires_at_us = clock_wall_us() +
+								   minutes * MINUTE,
 						  .reason = "more calls",
 						  .accepted_by = "cso",
 						  .risk_accepted = true };
@@ -168,8 +135,7 @@ static void expire(int64_t minutes)
 {
 	unsigned count = 0;
 
-	now.wall_us += minutes * MINUTE;
-	now.boottime_us += minutes * MINUTE;
+	fake_clock_set(clock_wall_us() + minutes * MINUTE, clock_boottime_us() + minutes * MINUTE);
 	exceptions_expire(exceptions, count_expired, &count);
 	say(BEGIN, count);
 	expect(exceptions_settle(exceptions) == 0);
@@ -189,7 +155,7 @@ static void add_wish(struct apply *apply, const char *tenant, const char *profil
 				  .change_request = "CR-2",
 				  .accepted_by = "ciso",
 				  .reason = "a list",
-				  .expires_at_us = now.wall_us + minutes * MINUTE };
+				  .expires_at_us = clock_wall_us() + minutes * MINUTE };
 	char error[EXCEPTIONS_ERROR_MAX];
 
 	strcpy(wish.tenant, tenant);
@@ -250,8 +216,8 @@ static void work(unsigned round)
 
 static void child(unsigned round, unsigned n, bool half)
 {
-	static const struct model_callbacks callbacks = { .changed = on_changed,
-							  .leaving = on_leaving };
+	static const struct model_callbacks callbacks = { .changed = ignore_changed,
+							  .leaving = ignore_leaving };
 	struct model model;
 
 	kill_at_arm(settings.sqlite, n, half);
@@ -474,7 +440,7 @@ static int make_dir(void **state)
 	strcpy(settings.profiles[0].name, "skype");
 	strcpy(settings.profiles[1].name, "ssh");
 	snprintf(settings.sqlite, sizeof(settings.sqlite), "%s/exceptions.db", dir);
-	now = (struct clock_reading){ "boot-1", START, 1000 * MINUTE };
+	fake_clock_set(START, 1000 * MINUTE);
 	return 0;
 }
 

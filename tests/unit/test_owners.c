@@ -11,6 +11,8 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 
+#include "addresses.h"
+#include "ignoring.h"
 #include "owners.h"
 
 #define ROUNDS 20000
@@ -20,18 +22,6 @@
 static struct model model;
 static struct owners *owners;
 
-static void on_changed(void *user, uint32_t spi)
-{
-	(void)user;
-	(void)spi;
-}
-
-static void on_leaving(void *user, const struct child_sa *child)
-{
-	(void)user;
-	(void)child;
-}
-
 static void on_placed(void *user, const struct child_sa *child, bool placed)
 {
 	(void)user;
@@ -40,8 +30,8 @@ static void on_placed(void *user, const struct child_sa *child, bool placed)
 
 static int setup(void **state)
 {
-	const struct model_callbacks callbacks = { .changed = on_changed,
-						   .leaving = on_leaving,
+	const struct model_callbacks callbacks = { .changed = ignore_changed,
+						   .leaving = ignore_leaving,
 						   .placed = on_placed };
 
 	(void)state;
@@ -71,18 +61,10 @@ static void apply(enum event_type type, const char *tenant, uint32_t child, cons
 	assert_int_equal(model_apply(&model, &ev), 0);
 }
 
-static struct address address(const char *text)
-{
-	struct address a = { .family = strchr(text, ':') ? AF_INET6 : AF_INET };
-
-	assert_int_equal(inet_pton(a.family, text, a.bytes), 1);
-	return a;
-}
-
 /* The only owner's name, "" for nobody, "*" for several. */
 static const char *owner(const char *text)
 {
-	const struct address a = address(text);
+	const struct address a = address_of(text);
 	struct tenant *tenant = NULL;
 	const enum owner found = owners_find(owners, &a, &tenant);
 
@@ -153,7 +135,7 @@ static void test_what_cannot_be_read_may_be_anything(void **state)
 /* As a search of all child SAs would say. */
 static const char *slow_owner(const char *text)
 {
-	const struct address a = address(text);
+	const struct address a = address_of(text);
 	const struct tenant *tenant = NULL;
 
 	for (const struct child_sa *child = model.children; child; child = child->hh.next)

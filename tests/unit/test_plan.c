@@ -9,76 +9,19 @@
 
 #include <cmocka.h>
 
-#include "plan.h"
-
-#define PROFILES 2
-
-static struct model model;
-static struct elements *elements;
-static bool address_mode;
-static uint32_t next_id;
-
-static void on_changed(void *user, uint32_t spi)
-{
-	(void)user;
-	if (!address_mode)
-		plan_spi(&model, elements, PROFILES, NULL, spi);
-}
-
-static void on_leaving(void *user, const struct child_sa *child)
-{
-	(void)user;
-	(void)child;
-}
-
-static int setup(void **state)
-{
-	static const struct model_callbacks callbacks = { .changed = on_changed,
-							  .leaving = on_leaving };
-
-	(void)state;
-	address_mode = false;
-	next_id = 1;
-	elements = elements_new(1000);
-	model_init(&model, 1000, &callbacks, NULL);
-	return 0;
-}
-
-static int setup_address(void **state)
-{
-	setup(state);
-	address_mode = true;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	model_done(&model);
-	elements_free(elements);
-	return 0;
-}
+#include "planned.h"
 
 static void up(const char *tenant, uint32_t spi, const char *ts)
 {
-	const struct event ev = { .type = EVENT_CHILD_UP,
-				  .tenant = tenant,
-				  .ike_id = next_id,
-				  .child_id = next_id,
-				  .spi_in = spi,
-				  .remote_ts = { ts },
-				  .remote_ts_count = ts ? 1 : 0 };
-
-	next_id++;
-	assert_int_equal(model_apply(&model, &ev), 0);
+	planned_up(tenant, NULL, spi, ts);
 }
 
 static void exempt(const char *tenant, int64_t until)
 {
-	struct tenant *t = model_tenant(&model, tenant);
+	struct tenant *t = model_tenant(&planned.model, tenant);
 
 	t->exception_count = until ? 1 : 0;
-	model_set_exempt(&model, t, 0, NULL, until);
+	model_set_exempt(&planned.model, t, 0, NULL, until);
 }
 
 /* How many elements of a set that start with this IPv4 address or SPI are to be added. */
@@ -88,7 +31,7 @@ static unsigned wanted(uint8_t set, uint32_t first)
 	struct element_batch batch = { .removals = removals, .additions = additions };
 	unsigned found = 0;
 
-	elements_next_batch(elements, 64, 0, &batch);
+	elements_next_batch(planned.elements, 64, 0, &batch);
 	for (size_t i = 0; i < batch.addition_count; i++) {
 		const uint8_t *lo = additions[i].key.lo;
 		uint32_t value = (uint32_t)lo[0] << 24 | (uint32_t)lo[1] << 16 |
@@ -101,7 +44,7 @@ static unsigned wanted(uint8_t set, uint32_t first)
 
 static size_t wanted_in_all(void)
 {
-	return elements_wanted(elements);
+	return elements_wanted(planned.elements);
 }
 
 /* What could be a CPI names no SA, even if an SA has it. */
@@ -112,7 +55,7 @@ static void test_numbers_of_ipcomp(void **state)
 	up("acme", 0x100, NULL);
 	up("acme", PLAN_CPI_MAX, NULL);
 	assert_int_equal(wanted_in_all(), 0);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 0);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 0);
 	up("acme", PLAN_CPI_MAX + 1, NULL);
 	assert_int_equal(wanted(SET_SA, PLAN_CPI_MAX + 1), 1);
 	assert_int_equal(wanted_in_all(), 1);
@@ -127,12 +70,12 @@ static void test_only_exempt_tenants(void **state)
 	exempt("acme", EXEMPT_FOREVER);
 	assert_int_equal(wanted(SET_SA, 0xc0000001), 1);
 	assert_int_equal(wanted_in_all(), 1);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 1);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 1);
 	up("acme", 0xc0000003, NULL);
 	assert_int_equal(wanted_in_all(), 2);
 	exempt("acme", 0);
 	assert_int_equal(wanted_in_all(), 0);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 0);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 0);
 }
 
 static void test_unidentified_is_never_exempt(void **state)
@@ -155,7 +98,7 @@ static void test_one_spi_of_two_tenants_is_nobodys(void **state)
 	assert_int_equal(wanted_in_all(), 1);
 	up("globex", 0xc0000001, NULL);
 	assert_int_equal(wanted_in_all(), 0);
-	model_apply(&model, &down);
+	model_apply(&planned.model, &down);
 	assert_int_equal(wanted_in_all(), 1);
 }
 
@@ -170,13 +113,13 @@ static void test_changed_tenant_takes_its_exemption_along(void **state)
 	(void)state;
 	exempt("acme", EXEMPT_FOREVER);
 	up("acme", 0xc0000001, NULL);
-	model_apply(&model, &ev);
+	model_apply(&planned.model, &ev);
 	assert_int_equal(wanted_in_all(), 0);
 }
 
 static int plan(void)
 {
-	return plan_addresses(&model, elements, PROFILES);
+	return plan_addresses(&planned.model, planned.elements, PROFILES);
 }
 
 static void test_addresses(void **state)
@@ -192,8 +135,8 @@ static void test_addresses(void **state)
 	assert_int_equal(wanted(SET_HOST4, 0xc6120307), 1);
 	assert_int_equal(wanted(SET_NET6, 0x20010db8), 1);
 	assert_int_equal(wanted_in_all(), 3);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 3);
-	assert_int_equal(model_find_tenant(&model, "globex")->steered, 0);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 3);
+	assert_int_equal(model_find_tenant(&planned.model, "globex")->steered, 0);
 }
 
 static void test_shared_address_enforces_both(void **state)
@@ -207,8 +150,8 @@ static void test_shared_address_enforces_both(void **state)
 	assert_int_equal(plan(), 0);
 	assert_int_equal(wanted_in_all(), 1);
 	assert_int_equal(wanted(SET_NET4, 0xc6120300), 1);
-	assert_true(model_find_tenant(&model, "acme")->conflict);
-	assert_true(model_find_tenant(&model, "globex")->conflict);
+	assert_true(model_find_tenant(&planned.model, "acme")->conflict);
+	assert_true(model_find_tenant(&planned.model, "globex")->conflict);
 }
 
 /* The first range in order, or the last: the other one is steered all the same. */
@@ -224,12 +167,12 @@ static void test_conflict_of_one_range_leaves_the_other(void **state)
 
 	(void)state;
 	exempt("acme", EXEMPT_FOREVER);
-	model_apply(&model, &ev);
+	model_apply(&planned.model, &ev);
 	up("globex", 1, "198.18.3.5/32");
 	assert_int_equal(plan(), 0);
 	assert_int_equal(wanted(SET_NET4, 0xc6120100), 1);
 	assert_int_equal(wanted_in_all(), 1);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 1);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 1);
 }
 
 static void test_unidentified_neighbour_is_a_conflict_too(void **state)
@@ -272,8 +215,8 @@ static void test_refused_child_sa_exempts_nobody(void **state)
 	(void)state;
 	exempt("acme", EXEMPT_FOREVER);
 	up("acme", 1, "198.18.1.0/24");
-	model.max = 1;
-	assert_int_equal(model_apply(&model, &more), -ENOSPC);
+	planned.model.max = 1;
+	assert_int_equal(model_apply(&planned.model, &more), -ENOSPC);
 	assert_int_equal(plan(), -EBADMSG);
 	assert_int_equal(wanted_in_all(), 0);
 }
@@ -287,8 +230,8 @@ static void test_own_overlap_is_one_range(void **state)
 	up("acme", 3, "198.18.1.64/26");
 	assert_int_equal(plan(), 0);
 	assert_int_equal(wanted_in_all(), 1);
-	assert_false(model_find_tenant(&model, "acme")->conflict);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 3);
+	assert_false(model_find_tenant(&planned.model, "acme")->conflict);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 3);
 }
 
 static void test_neighbours_do_not_touch(void **state)
@@ -311,11 +254,12 @@ static void test_unknown_address_exempts_nobody(void **state)
 	up("globex", 2, "dynamic");
 	assert_int_equal(plan(), -EBADMSG);
 	assert_int_equal(wanted_in_all(), 0);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 0);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define TEST_ADDRESS(name) cmocka_unit_test_setup_teardown(name, setup_address, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, planned_setup, planned_teardown)
+#define TEST_ADDRESS(name)                                                                         \
+	cmocka_unit_test_setup_teardown(name, planned_setup_address, planned_teardown)
 
 int main(void)
 {

@@ -15,90 +15,35 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 
-#include "plan.h"
+#include "planned.h"
 
-#define PROFILES 2
 #define WANTED_MAX 8192
 #define SCOPES_MAX 2048
 #define END INT64_C(1000000)
 
-static struct model model;
-static struct elements *elements;
-static bool address_mode;
-static uint32_t next_id;
 static struct element wanted[WANTED_MAX];
 static size_t wanted_count;
 static struct scope *scopes[SCOPES_MAX];
 static unsigned scope_count;
 
-static void on_changed(void *user, uint32_t spi)
-{
-	(void)user;
-	if (!address_mode)
-		plan_spi(&model, elements, PROFILES, NULL, spi);
-}
-
-static void on_leaving(void *user, const struct child_sa *child)
-{
-	(void)user;
-	(void)child;
-}
-
-static int setup(void **state)
-{
-	static const struct model_callbacks callbacks = { .changed = on_changed,
-							  .leaving = on_leaving };
-
-	(void)state;
-	address_mode = false;
-	next_id = 1;
-	scope_count = 0;
-	elements = elements_new(1000);
-	model_init(&model, 1000, &callbacks, NULL);
-	return 0;
-}
-
-static int setup_address(void **state)
-{
-	setup(state);
-	address_mode = true;
-	return 0;
-}
-
 static int teardown(void **state)
 {
-	(void)state;
-	model_done(&model);
-	elements_free(elements);
-	for (unsigned i = 0; i < scope_count; i++)
-		scope_free(scopes[i]);
+	wanted_count = 0;
+	planned_teardown(state);
+	while (scope_count)
+		scope_free(scopes[--scope_count]);
 	return 0;
-}
-
-static uint32_t up(const char *tenant, const char *identity, uint32_t spi, const char *ts)
-{
-	const struct event ev = { .type = EVENT_CHILD_UP,
-				  .tenant = tenant,
-				  .identity = identity,
-				  .ike_id = next_id,
-				  .child_id = next_id,
-				  .spi_in = spi,
-				  .remote_ts = { ts },
-				  .remote_ts_count = ts ? 1 : 0 };
-
-	assert_int_equal(model_apply(&model, &ev), 0);
-	return next_id++;
 }
 
 static void exempt_by(unsigned profile, const char *tenant, const char *scope,
 		      const char *destinations, int64_t until)
 {
-	struct tenant *t = model_tenant(&model, tenant);
+	struct tenant *t = model_tenant(&planned.model, tenant);
 	char error[SCOPE_ERROR_MAX];
 
 	assert_int_equal(scope_parse(scope, destinations, &scopes[scope_count], error), 0);
 	t->exception_count++;
-	model_set_exempt(&model, t, profile, scopes[scope_count], until);
+	model_set_exempt(&planned.model, t, profile, scopes[scope_count], until);
 	scope_count++;
 }
 
@@ -113,9 +58,9 @@ static void carry(void)
 	static struct element removals[WANTED_MAX], additions[WANTED_MAX];
 	struct element_batch batch = { .removals = removals, .additions = additions };
 
-	if (address_mode)
-		assert_int_equal(plan_addresses(&model, elements, PROFILES), 0);
-	while (elements_next_batch(elements, WANTED_MAX, 0, &batch)) {
+	if (planned.address_mode)
+		assert_int_equal(plan_addresses(&planned.model, planned.elements, PROFILES), 0);
+	while (elements_next_batch(planned.elements, WANTED_MAX, 0, &batch)) {
 		for (size_t i = 0; i < batch.removal_count; i++)
 			for (size_t w = 0; w < wanted_count; w++)
 				if (!memcmp(&wanted[w].key, &removals[i].key,
@@ -123,9 +68,9 @@ static void carry(void)
 					wanted[w--] = wanted[--wanted_count];
 		for (size_t i = 0; i < batch.addition_count; i++)
 			wanted[wanted_count++] = additions[i];
-		elements_committed(elements, &batch, 0);
+		elements_committed(planned.elements, &batch, 0);
 	}
-	assert_int_equal(wanted_count, elements_wanted(elements));
+	assert_int_equal(wanted_count, elements_wanted(planned.elements));
 }
 
 static size_t count_of(unsigned set)
@@ -207,9 +152,9 @@ static int64_t passes(uint32_t spi, const char *source, const char *destination)
 static void test_host(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
-	up("acme", "b", B, "198.18.2.0/24");
-	up("globex", "c", C, "198.18.1.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "b", B, "198.18.2.0/24");
+	planned_up("globex", "c", C, "198.18.1.0/24");
 	exempt("acme", "host 198.18.1.5", "", END);
 	assert_int_equal(passes(A, "198.18.1.5", "203.0.113.1"), END);
 	assert_int_equal(passes(A, "198.18.1.6", "203.0.113.1"), 0);
@@ -218,31 +163,31 @@ static void test_host(void **state)
 	assert_int_equal(count_of(SET_PART), 1);
 	assert_int_equal(count_of(SET_PART_HOST4), 1);
 	assert_int_equal(wanted_count, 2);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 1);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 1);
 	exempt("acme", "host 198.18.1.5", "", 0);
 	carry();
 	assert_int_equal(wanted_count, 0);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 0);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 0);
 }
 
 static void test_host_of_nobody(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
 	exempt("acme", "host 198.18.9.9", "", END);
 	carry();
 	assert_int_equal(wanted_count, 0);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 0);
-	up("acme", "a", B, "198.18.9.0/24");
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 0);
+	planned_up("acme", "a", B, "198.18.9.0/24");
 	assert_int_equal(passes(B, "198.18.9.9", "203.0.113.1"), END);
 }
 
 static void test_prefix(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
-	up("acme", "a", B, "198.18.1.7/32");
-	up("acme", "a", C, "2001:db8::/64");
+	planned_up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", B, "198.18.1.7/32");
+	planned_up("acme", "a", C, "2001:db8::/64");
 	exempt("acme", "prefix 198.18.0.0/16", "", EXEMPT_FOREVER);
 	exempt("acme", "prefix 2001:db8::/96", "2001:db8:1::/48", END);
 	assert_int_equal(passes(A, "198.18.1.255", "203.0.113.1"), INT64_MAX);
@@ -259,15 +204,15 @@ static void test_prefix(void **state)
 static void test_user(void **state)
 {
 	(void)state;
-	up("acme", "anna", A, "198.18.1.1/32");
-	up("acme", "bob", B, "198.18.1.2/32");
+	planned_up("acme", "anna", A, "198.18.1.1/32");
+	planned_up("acme", "bob", B, "198.18.1.2/32");
 	exempt("acme", "user anna", "", END);
 	assert_int_equal(passes(A, "198.18.1.1", "203.0.113.1"), END);
 	assert_int_equal(passes(B, "198.18.1.2", "203.0.113.1"), 0);
 	/* her SPI is in the set of those that are exempt to the whole: nothing new in the kernel */
 	assert_int_equal(wanted_count, 1);
 	assert_int_equal(count_of(SET_SA), 1);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 1);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 1);
 	exempt("acme", "user bob", "203.0.113.0/24", END);
 	assert_int_equal(passes(B, "198.18.1.2", "203.0.113.1"), END);
 	assert_int_equal(passes(B, "198.18.1.2", "203.0.114.1"), 0);
@@ -283,9 +228,9 @@ static void test_one_spi_of_two_users(void **state)
 	exempt("acme", "user anna", "203.0.113.0/24", END);
 	exempt("acme", "host 198.18.1.1", "", END);
 	exempt("acme", "tenant", "192.0.2.0/24", END);
-	up("acme", "anna", A, "198.18.1.1/32");
+	planned_up("acme", "anna", A, "198.18.1.1/32");
 	assert_int_equal(passes(A, "198.18.1.1", "203.0.113.1"), END);
-	up("acme", "bob", A, "198.18.1.2/32");
+	planned_up("acme", "bob", A, "198.18.1.2/32");
 	assert_int_equal(passes(A, "198.18.1.1", "203.0.113.1"), 0);
 	/* but the tenant is the same */
 	assert_int_equal(passes(A, "198.18.1.1", "192.0.2.1"), END);
@@ -295,13 +240,13 @@ static void test_one_spi_of_two_users(void **state)
 static void test_destinations_of_a_tenant(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
 	exempt("acme", "tenant", "203.0.113.0/24,2001:db8::/32", END);
 	assert_int_equal(passes(A, "198.18.1.7", "203.0.113.1"), END);
 	assert_int_equal(passes(A, "198.18.1.7", "203.0.112.255"), 0);
 	/* the child SA has no such addresses */
 	assert_int_equal(passes(A, "2001:db8:9::1", "2001:db8:8::1"), 0);
-	up("acme", "b", B, "2001:db8:9::/64");
+	planned_up("acme", "b", B, "2001:db8:9::/64");
 	assert_int_equal(passes(B, "2001:db8:9::1", "2001:db8:8::1"), END);
 	assert_int_equal(passes(B, "198.18.1.7", "203.0.113.1"), 0);
 	assert_int_equal(count_of(SET_SA), 0);
@@ -313,7 +258,7 @@ static void test_destinations_of_a_tenant(void **state)
 static void test_overlap(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
 	exempt("acme", "prefix 198.18.1.0/25", "", END);
 	exempt("acme", "prefix 198.18.1.0/24", "203.0.113.0/24", 3 * END);
 	exempt("acme", "host 198.18.1.5", "", 2 * END);
@@ -334,7 +279,7 @@ static void test_overlap(void **state)
 static void test_one_address_by_two(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.7/32");
+	planned_up("acme", "a", A, "198.18.1.7/32");
 	exempt("acme", "host 198.18.1.7", "", END);
 	exempt("acme", "prefix 198.18.1.0/24", "", 2 * END);
 	exempt("acme", "prefix 198.18.1.0/25", "", END);
@@ -348,7 +293,7 @@ static void test_one_address_by_two(void **state)
 static void test_part_and_whole(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
 	exempt("acme", "host 198.18.1.5", "", 2 * END);
 	exempt("acme", "tenant", "", 3 * END);
 	assert_int_equal(passes(A, "198.18.1.5", "192.0.2.1"), 3 * END);
@@ -376,15 +321,15 @@ static void test_rekey_and_end(void **state)
 
 	(void)state;
 	exempt("acme", "host 198.18.1.5", "", END);
-	up("acme", "a", A, "198.18.1.0/24");
-	up("acme", "a", B, "198.18.1.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", B, "198.18.1.0/24");
 	assert_int_equal(passes(A, "198.18.1.5", "192.0.2.1"), END);
 	assert_int_equal(passes(B, "198.18.1.5", "192.0.2.1"), END);
-	model_apply(&model, &down);
+	model_apply(&planned.model, &down);
 	assert_int_equal(passes(A, "198.18.1.5", "192.0.2.1"), 0);
 	assert_int_equal(passes(B, "198.18.1.5", "192.0.2.1"), END);
 	/* other addresses than before */
-	assert_int_equal(model_apply(&model, &moved), 0);
+	assert_int_equal(model_apply(&planned.model, &moved), 0);
 	assert_int_equal(passes(B, "198.18.1.5", "192.0.2.1"), 0);
 	assert_int_equal(wanted_count, 0);
 }
@@ -393,9 +338,9 @@ static void test_shared_spi(void **state)
 {
 	(void)state;
 	exempt("acme", "host 198.18.1.5", "", END);
-	up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
 	assert_int_equal(passes(A, "198.18.1.5", "192.0.2.1"), END);
-	up("globex", "b", A, "198.18.1.0/24");
+	planned_up("globex", "b", A, "198.18.1.0/24");
 	assert_int_equal(passes(A, "198.18.1.5", "192.0.2.1"), 0);
 	assert_int_equal(wanted_count, 0);
 }
@@ -403,7 +348,7 @@ static void test_shared_spi(void **state)
 static void test_profiles(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
 	exempt_by(1, "acme", "host 198.18.1.5", "", END);
 	assert_int_equal(passes(A, "198.18.1.5", "192.0.2.1"), 0);
 	assert_int_equal(wanted_count, 2);
@@ -423,12 +368,12 @@ static void test_no_room(void **state)
 		if (i < 100)
 			exempt(scope, "tenant", "203.0.113.0/24,192.0.2.0/24", END);
 		if (i < 900)
-			up(scope, "a", 0xc1000000 + i, "198.18.1.0/24");
+			planned_up(scope, "a", 0xc1000000 + i, "198.18.1.0/24");
 	}
 	exempt("t0", "tenant", "198.51.100.0/24", END);
 	exempt("t0", "tenant", "198.18.0.0/24", END);
 	carry();
-	assert_int_equal(elements_refused(elements), 0);
+	assert_int_equal(elements_refused(planned.elements), 0);
 	for (unsigned i = 1; i < 100; i++) {
 		char tenant[16];
 
@@ -437,17 +382,17 @@ static void test_no_room(void **state)
 	}
 	carry();
 	assert_int_equal(count_of(SET_PART_NET4), ELEMENTS_INTERVALS_MAX);
-	assert_true(elements_refused(elements) > 0);
-	assert_false(elements_room_again(elements));
+	assert_true(elements_refused(planned.elements) > 0);
+	assert_false(elements_room_again(planned.elements));
 	exempt("t1", "tenant", "203.0.113.0/24,192.0.2.0/24", 0);
-	assert_true(elements_room_again(elements));
-	assert_false(elements_room_again(elements));
+	assert_true(elements_room_again(planned.elements));
+	assert_false(elements_room_again(planned.elements));
 }
 
 static void test_too_many_networks(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.0.0/16");
+	planned_up("acme", "a", A, "198.18.0.0/16");
 	for (unsigned i = 0; i < 300; i++) {
 		char scope[64];
 
@@ -457,7 +402,7 @@ static void test_too_many_networks(void **state)
 	exempt("acme", "host 198.18.9.9", "", END);
 	assert_int_equal(passes(A, "198.18.0.0", "192.0.2.1"), 0);
 	assert_int_equal(passes(A, "198.18.9.9", "192.0.2.1"), END);
-	assert_true(elements_refused(elements) > 0);
+	assert_true(elements_refused(planned.elements) > 0);
 	/* of all of it for longer, nothing is too many */
 	exempt("acme", "tenant", "", EXEMPT_FOREVER);
 	assert_int_equal(passes(A, "198.18.0.0", "192.0.2.1"), INT64_MAX);
@@ -466,7 +411,7 @@ static void test_too_many_networks(void **state)
 static void test_too_many_exemptions(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.0.0/16");
+	planned_up("acme", "a", A, "198.18.0.0/16");
 	for (unsigned i = 0; i <= EXEMPTIONS_MAX; i++) {
 		char scope[64];
 
@@ -482,9 +427,9 @@ static void test_too_many_exemptions(void **state)
 static void test_address_parts(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
-	up("acme", "a", B, "2001:db8::/64");
-	up("globex", "b", C, "198.18.2.0/24");
+	planned_up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", B, "2001:db8::/64");
+	planned_up("globex", "b", C, "198.18.2.0/24");
 	exempt("acme", "host 198.18.1.5", "", 2 * END);
 	exempt("acme", "prefix 198.18.1.0/25", "", END);
 	exempt("acme", "prefix 198.18.2.0/24", "", END); /* is globex's */
@@ -496,7 +441,7 @@ static void test_address_parts(void **state)
 	assert_int_equal(passes(0, "198.18.2.1", "203.0.113.1"), 0);
 	assert_int_equal(passes(0, "2001:db8::1", "2001:db8:1::1"), 3 * END);
 	assert_int_equal(passes(0, "2001:db8::1", "2001:db8:2::1"), 0);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 2);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 2);
 	exempt("acme", "prefix 198.18.1.0/25", "", 0);
 	assert_int_equal(passes(0, "198.18.1.6", "192.0.2.1"), 0);
 	assert_int_equal(passes(0, "198.18.1.5", "192.0.2.1"), 2 * END);
@@ -505,30 +450,30 @@ static void test_address_parts(void **state)
 static void test_address_whole_and_part(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
-	up("acme", "a", B, "198.18.1.64..198.18.2.10");
+	planned_up("acme", "a", A, "198.18.1.0/24");
+	planned_up("acme", "a", B, "198.18.1.64..198.18.2.10");
 	exempt("acme", "tenant", "", END);
 	exempt("acme", "prefix 198.18.1.64/26", "", 2 * END);
 	assert_int_equal(passes(0, "198.18.1.0", "192.0.2.1"), END);
 	assert_int_equal(passes(0, "198.18.1.64", "192.0.2.1"), 2 * END);
 	assert_int_equal(passes(0, "198.18.2.10", "192.0.2.1"), END);
 	assert_int_equal(passes(0, "198.18.2.11", "192.0.2.1"), 0);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 2);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 2);
 }
 
 /* What may be another user's address is not this one's. */
 static void test_address_users(void **state)
 {
 	(void)state;
-	up("acme", "anna", A, "198.18.1.0/24");
-	up("acme", "bob", B, "198.18.1.10..198.18.1.20");
-	up("acme", "bob", C, "198.18.1.15..198.18.1.30");
+	planned_up("acme", "anna", A, "198.18.1.0/24");
+	planned_up("acme", "bob", B, "198.18.1.10..198.18.1.20");
+	planned_up("acme", "bob", C, "198.18.1.15..198.18.1.30");
 	exempt("acme", "user anna", "", END);
 	assert_int_equal(passes(0, "198.18.1.9", "192.0.2.1"), END);
 	assert_int_equal(passes(0, "198.18.1.10", "192.0.2.1"), 0);
 	assert_int_equal(passes(0, "198.18.1.30", "192.0.2.1"), 0);
 	assert_int_equal(passes(0, "198.18.1.31", "192.0.2.1"), END);
-	assert_int_equal(model_find_tenant(&model, "acme")->steered, 1);
+	assert_int_equal(model_find_tenant(&planned.model, "acme")->steered, 1);
 	exempt("acme", "user bob", "203.0.113.0/24", END);
 	assert_int_equal(passes(0, "198.18.1.15", "203.0.113.1"), 0); /* anna's as well */
 }
@@ -536,23 +481,17 @@ static void test_address_users(void **state)
 static void test_address_conflict(void **state)
 {
 	(void)state;
-	up("acme", "a", A, "198.18.1.0/24");
-	up("globex", "b", B, "198.18.1.128/25");
+	planned_up("acme", "a", A, "198.18.1.0/24");
+	planned_up("globex", "b", B, "198.18.1.128/25");
 	exempt("acme", "host 198.18.1.5", "", END);
 	exempt("acme", "user a", "203.0.113.0/24", END);
 	carry();
 	assert_int_equal(wanted_count, 0);
-	assert_true(model_find_tenant(&model, "acme")->conflict);
+	assert_true(model_find_tenant(&planned.model, "acme")->conflict);
 }
 
-static int forget(void **state)
-{
-	wanted_count = 0;
-	return teardown(state);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, forget)
-#define TEST_ADDRESS(name) cmocka_unit_test_setup_teardown(name, setup_address, forget)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, planned_setup, teardown)
+#define TEST_ADDRESS(name) cmocka_unit_test_setup_teardown(name, planned_setup_address, teardown)
 
 int main(void)
 {

@@ -22,6 +22,7 @@
 
 #include <cmocka.h>
 
+#include "child.h"
 #include "priv.h"
 
 #define USER "nobody"
@@ -43,20 +44,6 @@ static unsigned long long status_value(const char *name, int base)
 	if (f)
 		fclose(f);
 	return value;
-}
-
-/* In a child, which cannot come back from this: 0, or the number of the check that failed. */
-static int run_child(int (*run)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	assert_true(pid >= 0);
-	if (pid == 0)
-		_exit(run());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
 }
 
 static int only_net_admin(void)
@@ -140,11 +127,11 @@ static void test_drop(void **state)
 	(void)state;
 	if (geteuid() != 0 || !getpwnam(USER))
 		skip();
-	assert_int_equal(run_child(become_user), 0);
-	assert_int_equal(run_child(stay_root), 0);
-	assert_int_equal(run_child(unknown_user), 0);
-	assert_int_equal(run_child(without_net_admin), 0);
-	assert_int_equal(run_child(as_service), 0);
+	assert_int_equal(child_run(become_user), 0);
+	assert_int_equal(child_run(stay_root), 0);
+	assert_int_equal(child_run(unknown_user), 0);
+	assert_int_equal(child_run(without_net_admin), 0);
+	assert_int_equal(child_run(as_service), 0);
 }
 
 static struct settings in_directory(const char *run, const char *state)

@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 
+#include "addresses.h"
 #include "netns.h"
 #include "route.h"
 
@@ -25,10 +26,7 @@ static char error[ROUTE_ERROR_MAX];
 
 static void add_via(struct path *path, const char *address)
 {
-	struct address *via = &path->via[path->via_count++];
-
-	via->family = strchr(address, ':') != NULL ? AF_INET6 : AF_INET;
-	assert_int_equal(inet_pton(via->family, address, via->bytes), 1);
+	path->via[path->via_count++] = address_of(address);
 }
 
 /* One path with next hops of both families, one that only marks. */

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "addresses.h"
 #include "destinations.h"
 #include "netns.h"
 #include "settings.h"
@@ -476,14 +477,6 @@ static void test_as_many_destinations_as_there_may_be(void **state)
 	assert_int_equal(s->profiles[0].destination_count, SETTINGS_DESTINATIONS_MAX);
 	settings_free(s);
 	free(text);
-}
-
-static struct address address_of(const char *text)
-{
-	struct address address = { .family = strchr(text, ':') ? AF_INET6 : AF_INET };
-
-	assert_int_equal(inet_pton(address.family, text, address.bytes), 1);
-	return address;
 }
 
 /* Which flows a profile covers, as steerctl explain tells it. */

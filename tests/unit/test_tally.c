@@ -7,9 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
+#include <netinet/in.h>
 
+#include "addresses.h"
 #include "tally.h"
 
 #define LIMIT 4
@@ -32,11 +33,9 @@ static int teardown(void **state)
 
 static struct conntrack_flow flow_to(const char *address, uint16_t port)
 {
-	struct conntrack_flow flow = { .protocol = IPPROTO_TCP, .port = port };
-
-	flow.destination.family = strchr(address, ':') ? AF_INET6 : AF_INET;
-	assert_int_equal(inet_pton(flow.destination.family, address, flow.destination.bytes), 1);
-	return flow;
+	return (struct conntrack_flow){ .protocol = IPPROTO_TCP,
+					.destination = address_of(address),
+					.port = port };
 }
 
 static void add_at(const char *address, uint16_t port, int64_t time)
@@ -140,6 +139,33 @@ static void test_an_end_makes_no_room(void **state)
 	assert_int_equal(tally_end(&flow, 9).uncounted, 1);
 }
 
+static void write_flows(struct json_writer *w, const struct tally_sums *sums)
+{
+	json_uint(w, "flows", sums->flows);
+}
+
+/* Each destination, and what had no room. */
+static void test_written(void **state)
+{
+	char text[1024];
+	struct json_writer w;
+
+	(void)state;
+	add_at("198.51.100.1", 443, 1);
+	add_at("2001:db8::1", 80, 2);
+	tally.other.flows = 7;
+	json_init(&w, text, sizeof(text));
+	json_object_begin(&w, NULL);
+	tally_write(&w, &tally, write_flows);
+	json_object_end(&w);
+	json_finish(&w);
+	assert_string_equal(text, "{\"destinations\":["
+				  "{\"address\":\"198.51.100.1\",\"protocol\":\"tcp\","
+				  "\"port\":443,\"flows\":1},"
+				  "{\"address\":\"2001:db8::1\",\"protocol\":\"tcp\",\"port\":80,"
+				  "\"flows\":1}],\"other_destinations\":{\"flows\":7}}");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -147,6 +173,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_who_comes_often_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_an_end_makes_no_room, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_written, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

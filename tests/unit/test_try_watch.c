@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 
+#include "addresses.h"
 #include "netns.h"
 #include "try_watch.h"
 
@@ -31,18 +32,13 @@ static int peer = -1;
 static int setup(void **state)
 {
 	(void)state;
-	if (netns_enter() < 0)
-		return -1;
-	peer = netns_add_peer();
+	peer = netns_enter_marking("udp dport 443 ct mark set 0x01000000;"
+				   " udp dport 444 ct mark set 0x02000000;"
+				   " udp dport 445 ct mark set 0x01300007;"
+				   " udp dport 446 ct mark set 0x00300007;"
+				   " udp dport 1000-1999 ct mark set 0x01000000;");
 	if (peer < 0)
 		return peer;
-	if (netns_run("sysctl -qw net.netfilter.nf_conntrack_acct=1") != 0 ||
-	    netns_run("nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
-		      " udp dport 443 ct mark set 0x01000000; udp dport 444 ct mark set 0x02000000;"
-		      " udp dport 445 ct mark set 0x01300007; udp dport 446 ct mark set 0x00300007;"
-		      " udp dport 1000-1999 ct mark set 0x01000000; ct state new accept; }; }'") !=
-		    0)
-		return -1;
 	watch = try_watch_new();
 	return watch ? 0 : -1;
 }
@@ -59,43 +55,17 @@ static int teardown(void **state)
 /* A datagram from the neighbour, from a port of its own. */
 static void make_flow(const char *from, uint16_t port)
 {
-	struct sockaddr_in6 to6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	struct sockaddr_in6 from6 = { .sin6_family = AF_INET6 };
-	struct sockaddr_in to4 = { .sin_family = AF_INET, .sin_port = htons(port) };
-	struct sockaddr_in from4 = { .sin_family = AF_INET };
-	const bool six = strchr(from, ':') != NULL;
-	const void *to = six ? (const void *)&to6 : &to4;
-	const void *source = six ? (const void *)&from6 : &from4;
-	const socklen_t len = six ? sizeof(to6) : sizeof(to4);
-	int fd = netns_peer_socket(peer, six ? AF_INET6 : AF_INET, SOCK_DGRAM);
-
-	assert_true(fd >= 0);
-	inet_pton(AF_INET6, from, &from6.sin6_addr);
-	inet_pton(AF_INET6, SERVER6, &to6.sin6_addr);
-	inet_pton(AF_INET, from, &from4.sin_addr);
-	inet_pton(AF_INET, SERVER4, &to4.sin_addr);
-	assert_int_equal(bind(fd, source, len), 0);
-	assert_int_equal(sendto(fd, "x", 1, 0, to, len), 1);
-	close(fd);
+	assert_int_equal(netns_peer_send(peer, from, 0, port), 0);
 }
 
 static void add_address(const char *address)
 {
-	const bool six = strchr(address, ':') != NULL;
-
-	assert_int_equal(
-		netns_run("nsenter --net=/proc/%d/fd/%d ip addr replace %s/%d dev peer0 %s",
-			  getpid(), peer, address, six ? 64 : 24, six ? "nodad" : ""),
-		0);
+	assert_int_equal(netns_add_peer_address(peer, address), 0);
 }
 
 static void add_range(struct try_target *target, const char *lo, const char *hi)
 {
-	struct address_range *range = &target->ranges[target->range_count++];
-
-	range->family = strchr(lo, ':') ? AF_INET6 : AF_INET;
-	assert_int_equal(inet_pton(range->family, lo, range->lo), 1);
-	assert_int_equal(inet_pton(range->family, hi, range->hi), 1);
+	target->ranges[target->range_count++] = range_of(lo, hi);
 }
 
 static struct try_report report;

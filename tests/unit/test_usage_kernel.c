@@ -35,15 +35,11 @@ static int setup(void **state)
 {
 	(void)state;
 	strcpy(directory, "/tmp/test-usage-XXXXXX");
-	if (!mkdtemp(directory) || netns_enter() < 0)
+	if (!mkdtemp(directory))
 		return -1;
-	peer = netns_add_peer();
+	peer = netns_enter_marking("udp dport != 53 ct mark set 0x01000000;");
 	if (peer < 0)
 		return peer;
-	if (netns_run("sysctl -qw net.netfilter.nf_conntrack_acct=1 && "
-		      "nft 'table inet t { chain c { type filter hook prerouting priority mangle;"
-		      " udp dport != 53 ct mark set 0x01000000; ct state new accept; }; }'") != 0)
-		return -1;
 	snprintf(file, sizeof(file), "%s/usage", directory);
 	return usage_open(file, MASK, attribute, NULL, &usage);
 }

@@ -221,6 +221,13 @@ MUTANTS = [
     ("private addresses are destinations", "nft_destinations.c",
      "for (unsigned f = 0; stage != STAGE_PINNED && f < FAMILY_COUNT; f++)", "for (unsigned f = 0; false && f < FAMILY_COUNT; f++)"),
 
+    # nft_skeleton: from where
+    ("a new flow need not come by a tunnel", "nft_skeleton.c",
+     "return sk->mode == STEERING_ADDRESS && (stage != STAGE_PINNED || path->table == 0);",
+     "return sk->mode == STEERING_ADDRESS && stage == STAGE_PINNED && path->table == 0;"),
+    ("a flow of a path without a FIB rule need not come by a tunnel", "nft_skeleton.c",
+     "(stage != STAGE_PINNED || path->table == 0)", "stage != STAGE_PINNED"),
+
     # steering: the lease and the kernel
     ("the lease is renewed though it is not allowed", "steering.c",
      "renew(steering, steering->allowed)", "renew(steering, true)"),

@@ -703,8 +703,7 @@ static bool may_pass(struct sim *sim, unsigned profile, const struct packet *pac
 	    !packets_covered(sim, profile, packet, deciding))
 		return false;
 	if (kernel_mode(sim) == STEERING_ADDRESS)
-		return (packet->from_tunnel ||
-			(!deciding && sim->settings.paths[profile].table)) &&
+		return (packet->from_tunnel || (!deciding && sim->settings.paths[profile].table)) &&
 		       holds_any(sim, SET_HOST4, SET_PAIR6, profile, packet);
 	if (!packet->spi || !is_only_sa(packet))
 		return false;

@@ -17,6 +17,8 @@ FAMILIES = (4, 6)
 SERVER = {4: SERVER4, 6: SERVER6}
 DESTINATION = {4: f"{SERVER4}:443", 6: f"[{SERVER6}]:443"}
 OLD, NEW, NONE = 50001, 50002, 50003
+# The packets of a flow from NEW have been dropped: its entry is still there.
+MARKED = 50004
 ELSEWHERE = "203.0.113.128/25"
 
 
@@ -126,13 +128,13 @@ def test_a_flow_whose_exception_has_ended(lab, flows, eventually):
 def test_a_mark_that_no_path_has_is_enforced(lab, flows):
     """Somebody writes into steerd's bits: nobody decided that this flow may go around."""
     lab.grant_and_wait("acme")
-    flow = flows("acme", port=NEW)
+    flow = flows("acme", port=MARKED)
     assert flow.path == "bypass"
     flow.popen.send_signal(signal.SIGSTOP)
-    assert why(lab, 4, "--source-port", NEW)["path"] == "bypass"
+    assert why(lab, 4, "--source-port", MARKED)["path"] == "bypass"
     lab.network.exec("gw", "conntrack", "-U", "-s", lab.source("acme"), "-p", "tcp",
-                     "--sport", NEW, "--mark", "0x04000000/0x0f000000")
-    told = why(lab, 4, "--source-port", NEW)
+                     "--sport", MARKED, "--mark", "0x04000000/0x0f000000")
+    told = why(lab, 4, "--source-port", MARKED)
     assert (told["path"], told["new_flows"], told["missing_step"]) == ("enforce", "bypass", "pinning")
     assert "enforced: no path has the conntrack mark 0x04000000" in told["flows"]["sentences"][0]
     bypassed = lab.bypassed_packets()

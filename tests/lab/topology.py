@@ -9,6 +9,7 @@ The servers' addresses are the same whichever way one comes; the server side lis
 interface separately (from_enforce, from_bypass, from_direct), so that an answer names the way.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass
 
@@ -262,6 +263,15 @@ class Network:
         self.ip(role, "address", "replace", f"{new}/24", "dev", interface)
         for address in old:
             self.ip(role, "address", "delete", f"{address}/24", "dev", interface)
+
+    @contextlib.contextmanager
+    def no_route(self, role, address):
+        """Nothing gets to this address meanwhile."""
+        self.ip(role, "route", "add", "unreachable", address)
+        try:
+            yield
+        finally:
+            self.ip(role, "route", "delete", "unreachable", address)
 
     def add_stage(self, role, out, back):
         """A namespace on another path from the gateway (back) to the internet (out)."""

@@ -36,7 +36,9 @@ struct observation {
 	int64_t ends_us, asked_us; /* monotonic */
 	enum look look;
 	struct flow_dump_result found;
-	size_t added; /* of these */
+	size_t added;                      /* of these */
+	uint32_t began[OBSERVE_BEGAN_MAX]; /* until then: the kernel's numbers of new flows */
+	unsigned began_count;
 	int error;
 	struct tally groups;
 	struct observe_left_out left_out;
@@ -130,15 +132,11 @@ static bool is_tenants(struct observe *observe, struct observation *o,
 	return tenant && strcmp(tenant->name, o->question.tenant) == 0;
 }
 
-static void add(struct observe *observe, struct observation *o, const struct conntrack_flow *flow,
-		struct tally_sums sums)
+static void add(struct observation *o, const struct conntrack_flow *flow, struct tally_sums sums)
 {
 	const struct tally_key key = tally_key(flow);
-	uint64_t *obstacle;
+	uint64_t *obstacle = find_obstacle(o, flow);
 
-	if (!is_tenants(observe, o, flow))
-		return;
-	obstacle = find_obstacle(o, flow);
 	if (obstacle) {
 		(*obstacle)++;
 		return;
@@ -148,10 +146,31 @@ static void add(struct observe *observe, struct observation *o, const struct con
 	tally_add(&o->groups, &key, &sums);
 }
 
+/* A flow that begins before the table has been read is in it, and is new. false: no room for it. */
+static bool note_began(struct observation *o, const struct conntrack_flow *flow)
+{
+	if (o->look == READ)
+		return true;
+	if (o->began_count == OBSERVE_BEGAN_MAX)
+		return false;
+	o->began[o->began_count++] = flow->id;
+	return true;
+}
+
+static bool has_begun(const struct observation *o, const struct conntrack_flow *flow)
+{
+	for (unsigned i = 0; i < o->began_count; i++)
+		if (o->began[i] == flow->id)
+			return true;
+	return false;
+}
+
 static void add_live(struct observe *observe, struct observation *o,
 		     const struct conntrack_flow *flow)
 {
-	add(observe, o, flow,
+	if (has_begun(o, flow) || !is_tenants(observe, o, flow))
+		return;
+	add(o, flow,
 	    (struct tally_sums){ .live = 1,
 				 .uncounted = !flow->counted,
 				 .sent = flow->sent,
@@ -217,8 +236,13 @@ static void note_new(struct observe *observe, const struct conntrack_flow *flow)
 	for (unsigned i = 0; i < OBSERVE_MAX; i++) {
 		struct observation *o = &observe->slots[i];
 
-		if (is_open(o, now) && is_served(&o->wanted.profile, flow))
-			add(observe, o, flow, (struct tally_sums){ .flows = 1 });
+		if (!is_open(o, now) || !is_served(&o->wanted.profile, flow) ||
+		    !is_tenants(observe, o, flow))
+			continue;
+		if (note_began(o, flow))
+			add(o, flow, (struct tally_sums){ .flows = 1 });
+		else
+			o->lost++;
 	}
 }
 

@@ -29,6 +29,8 @@
 #define OBSERVE_GROUPS_MAX 1000
 #define OBSERVE_SECONDS_MAX 3600
 #define OBSERVE_IDLE_US 10000000
+/* Flows that begin before the table has been read; more of them count as there, and as lost. */
+#define OBSERVE_BEGAN_MAX 256
 /* Flows that are handled in one turn of the loop. */
 #define OBSERVE_TURN 128
 #define OBSERVE_BUFFER_BYTES (16 << 20)

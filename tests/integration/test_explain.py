@@ -140,7 +140,7 @@ def test_a_mark_that_no_path_has_is_enforced(lab, flows):
     bypassed = lab.bypassed_packets()
     flow.popen.send_signal(signal.SIGCONT)
     # The enforcement stage knows nothing of it, and resets it.
-    flow.wait_ended(30)
+    assert not flow.wait_ended(30)["complete"]
     assert lab.bypassed_packets() == bypassed
 
 

@@ -46,12 +46,6 @@ void explain_reason(struct question *q, bool met, const char *step, const char *
 		q->missing = step;
 }
 
-static int refuse(char error[CONTROL_ERROR_MAX], const char *sentence)
-{
-	snprintf(error, CONTROL_ERROR_MAX, "%s", sentence);
-	return -EINVAL;
-}
-
 static bool parse_address(const char *text, struct address *ret)
 {
 	ret->family = strchr(text, ':') ? AF_INET6 : AF_INET;
@@ -90,7 +84,8 @@ static const struct child_sa *find_by_address(struct daemon *daemon, const struc
 static int read_subject(struct question *q, const char *subject, char error[CONTROL_ERROR_MAX])
 {
 	if (!subject)
-		return refuse(error, "subject: expected a tenant name or an inner address");
+		return commands_refuse(error, -EINVAL,
+				       "subject: expected a tenant name or an inner address");
 	q->subject = subject;
 	if (parse_address(subject, &q->address)) {
 		q->child = find_by_address(q->daemon, &q->address);
@@ -99,7 +94,8 @@ static int read_subject(struct question *q, const char *subject, char error[CONT
 	}
 	q->address.family = AF_UNSPEC;
 	if (!tenant_name_valid(subject))
-		return refuse(error, "subject: expected a tenant name or an inner address");
+		return commands_refuse(error, -EINVAL,
+				       "subject: expected a tenant name or an inner address");
 	q->tenant = model_find_tenant(&q->daemon->core.model, subject);
 	return 0;
 }
@@ -110,11 +106,12 @@ static int read_destination(struct question *q, const char *dst, const char *pro
 	struct address_range range;
 
 	if (!dst)
-		return proto ? refuse(error, "proto: needs dst") : 0;
+		return proto ? commands_refuse(error, -EINVAL, "proto: needs dst") : 0;
 	if (proto && strcmp(proto, "tcp") && strcmp(proto, "udp"))
-		return refuse(error, "proto: expected tcp or udp");
+		return commands_refuse(error, -EINVAL, "proto: expected tcp or udp");
 	if (destination_parse_listener(dst, &range, &q->port) < 0)
-		return refuse(error, "dst: expected ADDRESS:PORT, [ADDRESS]:PORT for IPv6");
+		return commands_refuse(error, -EINVAL,
+				       "dst: expected ADDRESS:PORT, [ADDRESS]:PORT for IPv6");
 	q->destination.family = range.family;
 	memcpy(q->destination.bytes, range.lo, sizeof(q->destination.bytes));
 	q->protocol = proto && !strcmp(proto, "udp") ? IPPROTO_UDP : IPPROTO_TCP;
@@ -129,9 +126,10 @@ static int read_source_port(struct question *q, yajl_val request, char error[CON
 	if (!yajl_tree_get(request, path, yajl_t_any))
 		return 0;
 	if (port < 1 || port > UINT16_MAX)
-		return refuse(error, "source_port: expected 1 to 65535");
+		return commands_refuse(error, -EINVAL, "source_port: expected 1 to 65535");
 	if (!q->protocol || q->address.family == AF_UNSPEC)
-		return refuse(error, "source_port: needs an inner address, and dst");
+		return commands_refuse(error, -EINVAL,
+				       "source_port: needs an inner address, and dst");
 	q->source_port = (uint16_t)port;
 	return 0;
 }

@@ -30,12 +30,6 @@ struct looking {
 	struct exception ended; /* the one that ended last before; id 0: none did */
 };
 
-static int refuse(char error[CONTROL_ERROR_MAX], int r, const char *sentence)
-{
-	snprintf(error, CONTROL_ERROR_MAX, "%s", sentence);
-	return r;
-}
-
 static void reason(struct json_writer *w, bool met, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -216,13 +210,14 @@ static int check_subject(const struct looking *looking, const char *subject,
 	unsigned char address[16];
 
 	if (!tenant_name_valid(subject))
-		return refuse(error, -EINVAL, "subject: expected a tenant name");
+		return commands_refuse(error, -EINVAL, "subject: expected a tenant name");
 	if (looking->last || (inet_pton(AF_INET, subject, address) != 1 &&
 			      inet_pton(AF_INET6, subject, address) != 1))
 		return 0;
-	return refuse(error, -EINVAL,
-		      "subject: addresses are not in the audit log, and who had one then is not "
-		      "recorded; expected a tenant name");
+	return commands_refuse(
+		error, -EINVAL,
+		"subject: addresses are not in the audit log, and who had one then is not "
+		"recorded; expected a tenant name");
 }
 
 static void note_last(void *user, const struct audit_entry *entry)
@@ -239,28 +234,30 @@ int explain_at(struct daemon *daemon, yajl_val request, struct json_writer *w,
 	int r = read_time(control_string(request, "at"), &looking.at_us);
 
 	if (r < 0)
-		return refuse(error, r,
-			      "at: expected a time in UTC, such as 2026-11-20T14:00:00Z or "
-			      "\"2026-11-20 14:00\"");
+		return commands_refuse(
+			error, r,
+			"at: expected a time in UTC, such as 2026-11-20T14:00:00Z or "
+			"\"2026-11-20 14:00\"");
 	if (looking.at_us > clock_wall_us())
-		return refuse(error, -EINVAL, "at: expected a time that has been");
+		return commands_refuse(error, -EINVAL, "at: expected a time that has been");
 	if (control_string(request, "dst") || control_string(request, "proto") ||
 	    control_int(request, "source_port", 0))
-		return refuse(
+		return commands_refuse(
 			error, -EINVAL,
 			"dst, proto, source_port: flows are not in the audit log; leave them out");
 	if (!looking.store)
-		return refuse(error, -EUCLEAN, exceptions_store_error(daemon->core.exceptions));
+		return commands_refuse(error, -EUCLEAN, "%s",
+				       exceptions_store_error(daemon->core.exceptions));
 	r = looking.tenant ? store_each_latest(looking.store, looking.tenant, UINT64_MAX, 1,
 					       note_last, &looking)
 			   : 0;
 	if (r == 0)
 		r = check_subject(&looking, looking.tenant, error);
 	if (r < 0)
-		return *error ? r : refuse(error, r, store_error(looking.store));
+		return *error ? r : commands_refuse(error, r, "%s", store_error(looking.store));
 	looking.last = 0;
 	r = store_each_after(looking.store, 0, 1, note_begin, &looking.log_begins_us);
 	if (r == 0)
 		r = write_answer(&looking);
-	return r < 0 ? refuse(error, r, store_error(looking.store)) : 0;
+	return r < 0 ? commands_refuse(error, r, "%s", store_error(looking.store)) : 0;
 }

@@ -137,11 +137,10 @@ def test_a_mark_that_no_path_has_is_enforced(lab, flows):
     told = why(lab, 4, "--source-port", MARKED)
     assert (told["path"], told["new_flows"], told["missing_step"]) == ("enforce", "bypass", "pinning")
     assert "enforced: no path has the conntrack mark 0x04000000" in told["flows"]["sentences"][0]
-    bypassed = lab.bypassed_packets()
     flow.popen.send_signal(signal.SIGCONT)
-    # The enforcement stage knows nothing of it, and resets it.
+    # The enforcement stage knows nothing of it, and resets it; what had been dropped of the flow
+    # from NEW passes again meanwhile, so the packets on the bypass say nothing.
     assert not flow.wait_ended(30)["complete"]
-    assert lab.bypassed_packets() == bypassed
 
 
 def test_many_flows_are_counted_and_few_are_listed(lab, eventually):

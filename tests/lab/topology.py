@@ -23,7 +23,7 @@ PRIVATE4, PRIVATE6 = "10.99.0.10", "fd00:99::10"
 # An explicit proxy of the enforcement stage's; on the bypass path another one answers.
 PROXY4, PROXY6, PROXY_PORT = "203.0.113.80", "2001:db8:443::80", 80
 # A router that translates addresses, and what customers behind it are given.
-NAT4, NAT_INSIDE4 = "192.0.2.200", "198.51.100.1"
+NAT4, NAT_INSIDE4, NAT_MAC = "192.0.2.200", "198.51.100.1", "02:00:00:00:00:01"
 TENANTS4, TENANTS6 = "198.18.0.0/22", "2001:db8:a0::/44"
 PATHS = ("enforce", "bypass", "direct")
 BYPASS_VIA = ("198.19.2.2", "2001:db8:f2::2")
@@ -212,7 +212,9 @@ class Network:
         self._add_namespace("nat")
         self.sysctl("nat", FORWARDING)
         self._join_wan("nat", "wan", NAT4)
-        self.ip("nat", "link", "add", "inside", "type", "bridge")
+        # An address of its own: otherwise it is the lowest of its ports', and one more customer may change
+        # it under the others, who go on sending to the old one.
+        self.ip("nat", "link", "add", "name", "inside", "address", NAT_MAC, "type", "bridge")
         self.ip("nat", "link", "set", "inside", "up")
         self.ip("nat", "address", "add", f"{NAT_INSIDE4}/24", "dev", "inside")
         self.nft("nat", NAT_NFT)

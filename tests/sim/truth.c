@@ -315,6 +315,7 @@ static void note_window(struct sim *sim, enum truth_window window, int64_t age)
 static bool ends_late(struct sim *sim, const struct slot *slot)
 {
 	const int64_t since = void_since(sim, slot), refused = kernel_refused_at(sim);
+	const int64_t went_on = steerd_went_on_at(sim);
 	int64_t from = since;
 
 	if (!slot->granted)
@@ -323,6 +324,8 @@ static bool ends_late(struct sim *sim, const struct slot *slot)
 		return true; /* the kernel counts in milliseconds */
 	if (sim->jumped_at > slot->granted_us && slot->expires_us) {
 		from = sim->jumped_at > since ? sim->jumped_at : since;
+		/* a steerd that was stopped within its renewal of the lease makes it when it goes on */
+		from = went_on > from ? went_on : from;
 		if (sim->mono_us - from <= LEASE_MAX_US) {
 			note_window(sim, WINDOW_CLOCK, sim->mono_us - from);
 			return true;

@@ -347,8 +347,8 @@ static void subscribe(struct sim *sim, uint64_t boot)
 }
 
 /*
- * What the follower says goes to the core as it is, and is noted on the way: from a start on, and from a
- * doubt on in which everything may be otherwise, no lease may be given before a snapshot was read.
+ * What the follower says goes to the core as it is, and is noted on the way: from a start and from a doubt
+ * on, no lease may be given or renewed before a snapshot was read.
  */
 static void on_event(void *user, const struct event *ev)
 {
@@ -361,7 +361,7 @@ static void on_doubt(void *user, enum follow_doubt doubt)
 	const enum steering_mode mode = steering_mode(steerd->daemon->core.steering);
 	const bool grave = doubt != FOLLOW_DOUBT_GAP || mode == STEERING_ADDRESS;
 
-	steerd->doubtful = steerd->doubtful || grave;
+	steerd->doubtful = true;
 	core_follow_callbacks.doubt(user, doubt);
 	/* Withdrawn before it returns, but for what a former steerd left, which runs out. */
 	if (grave && mode != STEERING_AUTO)

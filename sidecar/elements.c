@@ -38,6 +38,7 @@ struct entry {
 	int64_t have;
 	uint32_t plan;
 	bool seen;
+	bool missed; /* by the last look, and not gone thereby */
 	uint8_t queue;
 	uint8_t late; /* commits in a row that took too long */
 	struct entry *prev, *next;
@@ -59,6 +60,8 @@ struct elements {
 	bool short_of_room, room_again;
 	uint32_t plan;
 	uint64_t wrong;
+	bool look_again;
+	int64_t now_us; /* CLOCK_BOOTTIME, when it was last said */
 	int64_t offset; /* of CLOCK_BOOTTIME to the monotonic clock */
 };
 
@@ -279,39 +282,66 @@ void elements_plan_end(struct elements *elements)
 	}
 }
 
+/* The kernel has removed what has expired; asking it to would fail the whole batch. */
+static bool expired(const struct entry *entry, int64_t now_us)
+{
+	return entry->have != NONE && entry->have != 0 && entry->have <= now_us;
+}
+
 void elements_observe_begin(struct elements *elements)
 {
 	struct entry *entry, *next;
 
 	elements->wrong = 0;
+	elements->look_again = false;
 	HASH_ITER(hh, elements->entries, entry, next)
-		entry->seen = false;
+		entry->seen = entry->missed = false;
 }
 
 void elements_observe(struct elements *elements, const struct element *element)
 {
 	struct entry *entry = find_or_add(elements, &element->key);
+	const bool news = !entry || entry->have == NONE;
 
+	elements->wrong += news;
+	elements->look_again |= news || entry->seen;
 	if (!entry)
 		return;
-	elements->wrong += entry->have == NONE;
 	entry->seen = true;
+	entry->missed = false;
 	entry->have = element->expires_us;
 	classify(elements, entry);
 }
 
-void elements_observe_end(struct elements *elements, uint64_t *ret_wrong)
+static void note_unseen(struct elements *elements, struct entry *entry)
+{
+	const bool over = expired(entry, elements->now_us);
+
+	if (!over && !entry->missed) {
+		entry->missed = elements->look_again = true;
+		return;
+	}
+	elements->wrong += !over;
+	entry->have = NONE;
+	classify(elements, entry);
+}
+
+bool elements_observe_end(struct elements *elements, uint64_t *ret_wrong)
 {
 	struct entry *entry, *next;
+	bool last;
 
 	HASH_ITER(hh, elements->entries, entry, next) {
-		if (entry->seen || entry->have == NONE)
-			continue;
-		elements->wrong++;
-		entry->have = NONE;
-		classify(elements, entry);
+		const bool seen = entry->seen;
+
+		entry->seen = false;
+		if (!seen && entry->have != NONE)
+			note_unseen(elements, entry);
 	}
+	last = !elements->look_again;
+	elements->look_again = false;
 	*ret_wrong = elements->wrong;
+	return last;
 }
 
 void elements_set_clock(struct elements *elements, int64_t boottime_us, int64_t monotonic_us)
@@ -319,6 +349,7 @@ void elements_set_clock(struct elements *elements, int64_t boottime_us, int64_t 
 	const int64_t step = boottime_us - monotonic_us - elements->offset;
 	struct entry *entry, *next;
 
+	elements->now_us = boottime_us;
 	if (llabs((long long)step) < STEP_US)
 		return;
 	elements->offset += step;
@@ -328,12 +359,6 @@ void elements_set_clock(struct elements *elements, int64_t boottime_us, int64_t 
 		entry->have += step;
 		classify(elements, entry);
 	}
-}
-
-/* The kernel has removed what has expired; asking it to would fail the whole batch. */
-static bool expired(const struct entry *entry, int64_t now_us)
-{
-	return entry->have != NONE && entry->have != 0 && entry->have <= now_us;
 }
 
 static void add_removal(struct element_batch *batch, const struct entry *entry)

@@ -51,13 +51,17 @@ void elements_plan_end(struct elements *elements);
 void elements_set_clock(struct elements *elements, int64_t boottime_us, int64_t monotonic_us);
 
 /*
- * Say what the kernel holds: begin, each element, end. Without a call in between the kernel is
- * taken to be empty. *ret_wrong counts elements that were there and unknown or missing and
- * thought to be there.
+ * Say what the kernel holds: begin; each element, end; each element again and end, until that returns
+ * true. One look is not enough: a hash table that the kernel resizes during a dump is walked in part twice
+ * (lib/rhashtable.c, rhashtable_walk_next()), and a dump of several messages goes on behind as many elements
+ * as it has seen, whichever they were and however many it has dropped since for having expired
+ * (nft_rhash_walk()). So what was not seen is gone only if it was not seen twice in a row, and a look that
+ * found anything new, or one element twice, is not the last. *ret_wrong, from the last end, counts elements
+ * that were there and unknown, or gone before their time and thought to be there.
  */
 void elements_observe_begin(struct elements *elements);
 void elements_observe(struct elements *elements, const struct element *element);
-void elements_observe_end(struct elements *elements, uint64_t *ret_wrong);
+bool elements_observe_end(struct elements *elements, uint64_t *ret_wrong);
 
 /*
  * The next batch of at most max removals and additions together. Withdrawals of the whole

@@ -73,7 +73,9 @@ int nft_apply(struct nft *nft, const struct element *removals, size_t removal_co
  */
 int nft_renew(struct nft *nft, uint32_t enabled);
 
-/* Call back for every element of every set of the current mode (expired ones are not listed). */
+/* Call back for every element of every set of the current mode (expired ones are not listed). The kernel may
+ * leave one out or say one twice, and does not say so: elements_observe_end() tells why, and asks for more
+ * than one look. -EINTR: torn by commits, each time that it was repeated. */
 int nft_each_element(struct nft *nft, void (*each)(const struct element *, void *), void *user);
 
 /* Is exactly this element in the kernel now? 1, 0 or a negative errno. */

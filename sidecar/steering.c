@@ -15,6 +15,8 @@
 #define GRANT_BATCHES 1
 /* After elements were read back, at least so many ticks pass before they are again. */
 #define OBSERVE_TICKS 10
+/* What still differs after so many looks is being changed meanwhile: it counts as not read. */
+#define OBSERVE_LOOKS 5
 
 struct steering {
 	const struct settings *settings;
@@ -128,13 +130,18 @@ static void observe_one(const struct element *element, void *user)
 
 static int observe(struct steering *steering, uint64_t *ret_wrong)
 {
-	int r;
+	bool last = false;
+	int r = 0;
 
-	elements_set_clock(steering->elements, clock_boottime_us(), clock_monotonic_us());
 	elements_observe_begin(steering->elements);
-	r = nft_each_element(steering->nft, observe_one, steering->elements);
-	if (r == 0)
-		elements_observe_end(steering->elements, ret_wrong);
+	for (unsigned i = 0; i < OBSERVE_LOOKS && r == 0 && !last; i++) {
+		elements_set_clock(steering->elements, clock_boottime_us(), clock_monotonic_us());
+		r = nft_each_element(steering->nft, observe_one, steering->elements);
+		if (r == 0)
+			last = elements_observe_end(steering->elements, ret_wrong);
+	}
+	if (r == 0 && !last)
+		r = -EAGAIN;
 	steering->unread = r < 0;
 	return r;
 }

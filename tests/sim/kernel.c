@@ -38,7 +38,8 @@ struct kernel {
 	bool rules;
 	bool offload; /* a flowtable */
 	int64_t offload_at;
-	bool unread; /* the last dump or transaction failed */
+	bool unread; /* the last dump or transaction failed, or the dump contradicted itself */
+	int64_t restless_until; /* so long each dump does */
 	int64_t tampered_at, refused_at;
 };
 
@@ -454,6 +455,36 @@ static struct element to_element(const struct kernel_element *from)
 	return element;
 }
 
+/*
+ * A walk that the kernel disturbs itself leaves one out, says one twice, or both (elements_observe_end()).
+ * Sometimes it goes on for longer than anybody looks. One that is alone is not left out: it takes one message.
+ */
+static void say_elements(struct sim *sim, struct kernel_set *s,
+			 void (*each)(const struct element *, void *), void *user)
+{
+	struct kernel *kernel = sim->kernel;
+	const bool disturbed = s->count > 1 && sim_chance(sim, sim->faults.torn);
+	const uint32_t how = disturbed ? 1 + sim_below(sim, 3) : 0;
+	const uint32_t hidden = how & 1 ? sim_below(sim, s->count) : s->count;
+	uint32_t twice = how & 2 ? sim_below(sim, s->count) : s->count;
+
+	if (disturbed && sim_below(sim, 4) == 0)
+		kernel->restless_until = sim->mono_us + sim_delay(sim, SIM_MS, SIM_S);
+	if (s->count && sim->mono_us < kernel->restless_until)
+		twice = 0;
+	if (twice == hidden)
+		twice = s->count;
+	kernel->unread |= twice != s->count;
+	for (uint32_t i = 0; i < s->count; i++) {
+		const struct element element = to_element(&s->elements[i]);
+
+		if (i != hidden)
+			each(&element, user);
+		if (i == twice)
+			each(&element, user);
+	}
+}
+
 static int each_element(struct nft *nft, void (*each)(const struct element *, void *), void *user)
 {
 	struct sim *sim = sim_now();
@@ -470,20 +501,18 @@ static int each_element(struct nft *nft, void (*each)(const struct element *, vo
 			if (sim_chance(sim, sim->faults.torn))
 				return -EINTR;
 			collect_garbage(sim, s);
-			for (unsigned i = 0; i < s->count; i++) {
-				struct element element = to_element(&s->elements[i]);
-
-				each(&element, user);
-			}
+			say_elements(sim, s, each, user);
 		}
 	return r;
 }
 
 int nft_each_element(struct nft *nft, void (*each)(const struct element *, void *), void *user)
 {
-	int r = each_element(nft, each, user);
+	int r;
 
-	sim_now()->kernel->unread = r < 0;
+	sim_now()->kernel->unread = false;
+	r = each_element(nft, each, user);
+	sim_now()->kernel->unread |= r < 0;
 	return r;
 }
 
@@ -635,6 +664,7 @@ void kernel_tamper(struct sim *sim, const struct element_key *key)
 void kernel_calm(struct sim *sim)
 {
 	sim->kernel->offload = false;
+	sim->kernel->restless_until = 0;
 	sim->kernel->generation++;
 }
 

@@ -51,7 +51,8 @@ struct element table_address(unsigned set, const char *lo, const char *hi);
 /* nft_apply() of at most one of each; NULL: none. */
 int table_apply_one(const struct element *removal, const struct element *addition);
 
-/* Read all elements back into table.seen; how many. */
+/* Read all elements back into table.seen, as often as it takes until two looks agree, in the order of their
+ * keys; how many. */
 size_t table_dump(void);
 /* For netns_wait(): is there no element? */
 bool table_is_empty(void *unused);

@@ -181,7 +181,7 @@ static void test_observed_expiry_may_not_be_late(void **state)
 	elements_observe_begin(elements);
 	observe(1, NOW + 59 * SEC);
 	observe(2, NOW + 60 * SEC + SEC / 10);
-	elements_observe_end(elements, &wrong);
+	assert_true(elements_observe_end(elements, &wrong));
 	assert_int_equal(wrong, 0);
 	assert_int_equal(next(16), 2);
 	assert_int_equal(batch.additions[0].key.lo[3], 2);
@@ -211,7 +211,10 @@ static void test_observation_corrects(void **state)
 	elements_observe_begin(elements);
 	observe(2, 0);
 	observe(9, 0);
-	elements_observe_end(elements, &wrong);
+	assert_false(elements_observe_end(elements, &wrong));
+	observe(2, 0);
+	observe(9, 0);
+	assert_true(elements_observe_end(elements, &wrong));
 	assert_int_equal(wrong, 2);
 	assert_int_equal(next(16), 2);
 	assert_memory_equal(&batch.removals[0].key, (&(struct element_key[]){ key(9) })[0],
@@ -222,7 +225,67 @@ static void test_observation_corrects(void **state)
 	elements_observe_begin(elements);
 	observe(1, 0);
 	observe(2, 0);
-	elements_observe_end(elements, &wrong);
+	assert_true(elements_observe_end(elements, &wrong));
+	assert_int_equal(wrong, 0);
+}
+
+/* The kernel was busy with its table: one twice, another not at all. */
+static void test_one_look_is_not_believed(void **state)
+{
+	uint64_t wrong;
+
+	(void)state;
+	elements_observe_begin(elements);
+	observe(1, 0);
+	assert_false(elements_observe_end(elements, &wrong));
+	observe(1, 0);
+	observe(1, 0);
+	assert_false(elements_observe_end(elements, &wrong));
+	observe(2, 0);
+	observe(1, 0);
+	assert_false(elements_observe_end(elements, &wrong));
+	observe(1, 0);
+	assert_false(elements_observe_end(elements, &wrong));
+	observe(1, 0);
+	observe(2, 0);
+	assert_true(elements_observe_end(elements, &wrong));
+	assert_int_equal(wrong, 2);
+	assert_int_equal(next(16), 2);
+	assert_int_equal(batch.removal_count, 2);
+}
+
+/* Twice is twice in a row, and within one observation. */
+static void test_missed_twice_is_gone(void **state)
+{
+	uint64_t wrong;
+
+	(void)state;
+	want(1, 0);
+	commit_all();
+	elements_observe_begin(elements);
+	assert_false(elements_observe_end(elements, &wrong));
+	observe(1, 0);
+	assert_true(elements_observe_end(elements, &wrong));
+	elements_observe_begin(elements);
+	assert_false(elements_observe_end(elements, &wrong));
+	elements_observe_begin(elements);
+	assert_false(elements_observe_end(elements, &wrong));
+	assert_int_equal(next(16), 0);
+	assert_true(elements_observe_end(elements, &wrong));
+	assert_int_equal(wrong, 1);
+	assert_int_equal(next(16), 1);
+}
+
+static void test_what_has_expired_is_not_missed(void **state)
+{
+	uint64_t wrong;
+
+	(void)state;
+	want(1, NOW + 60 * SEC);
+	commit_all();
+	elements_set_clock(elements, NOW + 61 * SEC, NOW + 61 * SEC);
+	elements_observe_begin(elements);
+	assert_true(elements_observe_end(elements, &wrong));
 	assert_int_equal(wrong, 0);
 }
 
@@ -305,6 +368,9 @@ int main(void)
 		TEST(test_observed_expiry_may_not_be_late),
 		TEST(test_expired_is_not_removed),
 		TEST(test_observation_corrects),
+		TEST(test_one_look_is_not_believed),
+		TEST(test_missed_twice_is_gone),
+		TEST(test_what_has_expired_is_not_missed),
 		TEST(test_a_new_plan_unwants_the_rest),
 		TEST(test_kernel_may_end_early_not_late),
 		TEST(test_the_machine_slept),

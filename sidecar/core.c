@@ -6,9 +6,9 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "clock.h"
-#include "log.h"
-#include "plan.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "steering/plan.h"
 
 #define TICK_MAX_MS 500
 #define TICK_MIN_MS 50

@@ -14,17 +14,17 @@
 
 #include <stdbool.h>
 
-#include "conntrack.h"
-#include "elements.h"
-#include "exceptions.h"
-#include "follow_state.h"
-#include "model.h"
-#include "owners.h"
-#include "settings.h"
-#include "steering.h"
-#include "stream.h"
-#include "try_watch.h"
-#include "xfrm.h"
+#include "control/stream.h"
+#include "exceptions/exceptions.h"
+#include "kernel/conntrack.h"
+#include "kernel/xfrm.h"
+#include "settings/settings.h"
+#include "steering/elements.h"
+#include "steering/steering.h"
+#include "tenants/follow_state.h"
+#include "tenants/model.h"
+#include "usage/owners.h"
+#include "usage/try_watch.h"
 
 /* Ranges whose flows are to be forgotten after the next flush; beyond it, all pinned flows are. */
 #define CORE_FORGET_MAX CONNTRACK_QUEUE_MAX

@@ -10,10 +10,10 @@
 #include <systemd/sd-daemon.h>
 #include <zmq.h>
 
-#include "attribution.h"
-#include "commands.h"
-#include "log.h"
+#include "base/log.h"
+#include "control/commands.h"
 #include "priv.h"
+#include "usage/attribution.h"
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 {

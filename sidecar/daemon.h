@@ -8,12 +8,12 @@
 
 #include <systemd/sd-event.h>
 
-#include "control.h"
+#include "control/control.h"
 #include "core.h"
-#include "flow_find.h"
-#include "follow.h"
-#include "observe.h"
-#include "usage.h"
+#include "kernel/flow_find.h"
+#include "tenants/follow.h"
+#include "usage/observe.h"
+#include "usage/usage.h"
 
 struct daemon {
 	const char *settings_file;

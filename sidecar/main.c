@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "daemon.h"
-#include "log.h"
 
 #define USAGE                                                                                      \
 	"usage: steerd [--config FILE] [--flush | --check] [--debug]\n"                            \

@@ -10,7 +10,7 @@
 #ifndef TENANT_STEER_PRIV_H
 #define TENANT_STEER_PRIV_H
 
-#include "settings.h"
+#include "settings/settings.h"
 
 #define PRIV_ERROR_MAX 512
 

@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "risk.h"
-#include "store.h"
+#include "base/clock.h"
+#include "exceptions/store.h"
+#include "record/risk.h"
 
 static int grant(struct store *store, const char *profile, const char *tenant)
 {

@@ -6,9 +6,9 @@
 
 #include "gateway.h"
 #include "kernel.h"
-#include "plan.h"
 #include "scopes.h"
 #include "steerd.h"
+#include "steering/plan.h"
 
 /* Between two actions: bursts, and silences. */
 #define PAUSE_LEAST_US (1 * SIM_MS)

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "exceptions/store.h"
 #include "sim.h"
 #include "steerd.h"
-#include "store.h"
 #include "truth.h"
 
 /* A row as it was before the transaction. */

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "nft.h"
-#include "nft_skeleton.h"
-#include "route.h"
+#include "kernel/nft.h"
+#include "kernel/nft_skeleton.h"
+#include "kernel/route.h"
 #include "steerd.h"
 #include "wire.h"
 

@@ -12,10 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "conntrack.h"
-#include "element.h"
+#include "kernel/conntrack.h"
+#include "kernel/element.h"
 #include "packets.h"
-#include "settings.h"
+#include "settings/settings.h"
 #include "sim.h"
 
 #define KERNEL_FLOWS 64

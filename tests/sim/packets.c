@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "kernel.h"
-#include "nft.h"
+#include "kernel/nft.h"
 
 #define TEXT_MAX (64u << 10)
 #define CHAINS_MAX 16

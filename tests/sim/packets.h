@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "settings.h"
+#include "settings/settings.h"
 #include "sim.h"
 
 enum packet_state {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "kernel.h"
-#include "nft.h"
+#include "kernel/nft.h"
 #include "packets.h"
 #include "steerd.h"
 #include "truth.h"

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sa_check.h"
+#include "kernel/sa_check.h"
+#include "kernel/xfrm.h"
 #include "steerd.h"
-#include "xfrm.h"
 
 #define QUEUE_MAX 64
 

@@ -9,10 +9,10 @@
 #include <string.h>
 
 #include "actions.h"
-#include "clock.h"
-#include "destinations.h"
+#include "base/clock.h"
 #include "gateway.h"
 #include "kernel.h"
+#include "settings/destinations.h"
 #include "steerd.h"
 #include "truth.h"
 #include "wire.h"

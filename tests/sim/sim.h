@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "settings.h"
+#include "settings/settings.h"
 
 #define SIM_TENANTS 6
 #define SIM_PROFILES 2

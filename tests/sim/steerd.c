@@ -8,16 +8,16 @@
 #include <string.h>
 #include <yajl/yajl_tree.h>
 
-#include "commands.h"
+#include "base/log.h"
+#include "control/commands.h"
 #include "daemon.h"
-#include "follow_state.h"
 #include "kernel.h"
-#include "log.h"
-#include "risk.h"
+#include "kernel/xfrm.h"
+#include "record/risk.h"
 #include "scopes.h"
+#include "tenants/follow_state.h"
 #include "truth.h"
 #include "wire.h"
-#include "xfrm.h"
 
 #define ANSWER_MAX 16384
 /* A subscriber that finds no publisher tries again this often. */

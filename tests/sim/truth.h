@@ -20,9 +20,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "conntrack.h"
+#include "exceptions/store.h"
+#include "kernel/conntrack.h"
 #include "sim.h"
-#include "store.h"
 
 #define TRUTH_SAS 64
 #define TRUTH_RANGES 2

@@ -3,8 +3,8 @@
 #ifndef TENANT_STEER_TEST_ADDRESSES_H
 #define TENANT_STEER_TEST_ADDRESSES_H
 
-#include "address_range.h"
-#include "settings.h"
+#include "settings/address_range.h"
+#include "settings/settings.h"
 
 struct address address_of(const char *text);
 

@@ -7,7 +7,7 @@
 #ifndef TENANT_STEER_TEST_BOOK_H
 #define TENANT_STEER_TEST_BOOK_H
 
-#include "exceptions.h"
+#include "exceptions/exceptions.h"
 #include "fake_clock.h"
 
 /* What the clocks say at the start of each test. */

@@ -16,8 +16,8 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#include "control.h"
-#include "risk.h"
+#include "control/control.h"
+#include "record/risk.h"
 
 struct canned_steerd canned;
 

@@ -6,7 +6,7 @@
 #ifndef TENANT_STEER_TEST_FAKE_CLOCK_H
 #define TENANT_STEER_TEST_FAKE_CLOCK_H
 
-#include "clock.h"
+#include "base/clock.h"
 
 #define MINUTE INT64_C(60000000)
 

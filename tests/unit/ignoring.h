@@ -3,7 +3,7 @@
 #ifndef TENANT_STEER_TEST_IGNORING_H
 #define TENANT_STEER_TEST_IGNORING_H
 
-#include "model.h"
+#include "tenants/model.h"
 
 /* For those of struct model_callbacks that may not be NULL. */
 void ignore_changed(void *user, uint32_t spi);

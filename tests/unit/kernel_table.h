@@ -6,7 +6,7 @@
 #ifndef TENANT_STEER_TEST_KERNEL_TABLE_H
 #define TENANT_STEER_TEST_KERNEL_TABLE_H
 
-#include "nft.h"
+#include "kernel/nft.h"
 
 #define TABLE "steerd"
 /* Elements that a dump may find. */

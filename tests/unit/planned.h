@@ -6,7 +6,7 @@
 #ifndef TENANT_STEER_TEST_PLANNED_H
 #define TENANT_STEER_TEST_PLANNED_H
 
-#include "plan.h"
+#include "steering/plan.h"
 
 #define PROFILES 2
 

@@ -6,8 +6,8 @@
 #ifndef TENANT_STEER_TEST_STORE_FILE_H
 #define TENANT_STEER_TEST_STORE_FILE_H
 
-#include "record.h"
-#include "store.h"
+#include "exceptions/store.h"
+#include "record/record.h"
 
 struct store_file {
 	char dir[32];

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "active.h"
+#include "exceptions/active.h"
 
 #define COUNT 2000
 #define SECOND INT64_C(1000000)

@@ -16,9 +16,9 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "apply.h"
 #include "book.h"
-#include "risk.h"
+#include "exceptions/apply.h"
+#include "record/risk.h"
 
 static struct apply *apply;
 static unsigned done[APPLY_ACTIONS];

@@ -11,10 +11,10 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 
-#include "attribution.h"
-#include "clock.h"
-#include "destinations.h"
+#include "base/clock.h"
 #include "ignoring.h"
+#include "settings/destinations.h"
+#include "usage/attribution.h"
 
 #define BYPASS 0x01000000
 #define SECOND 0x02000000

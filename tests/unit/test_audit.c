@@ -19,10 +19,10 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "audit.h"
-#include "audit_tell.h"
-#include "store.h"
-#include "store_schema.h"
+#include "exceptions/audit_tell.h"
+#include "exceptions/store.h"
+#include "exceptions/store_schema.h"
+#include "record/audit.h"
 
 #define ENTRIES 6
 

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "addresses.h"
-#include "boxes.h"
+#include "steering/boxes.h"
 
 #define FOREVER INT64_MAX
 

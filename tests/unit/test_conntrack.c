@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "addresses.h"
-#include "conntrack.h"
+#include "kernel/conntrack.h"
 #include "netns.h"
 
 #define MASK 0x0f000000

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 #include <unistd.h>
 
-#include "conntrack_flow.h"
-#include "flow_dump.h"
+#include "kernel/conntrack_flow.h"
+#include "kernel/flow_dump.h"
 #include "netns.h"
 
 #define MASK 0x0f000000

@@ -24,7 +24,7 @@
 
 #include <cmocka.h>
 
-#include "control.h"
+#include "control/control.h"
 
 #define DEADLINE_S 20
 #define NOBODY 65534

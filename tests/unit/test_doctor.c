@@ -20,10 +20,10 @@
 #include <unistd.h>
 
 #include "addresses.h"
-#include "doctor_internal.h"
+#include "cli/steerctl_legacy.h"
+#include "control/doctor_internal.h"
+#include "kernel/nft_foreign.h"
 #include "netns.h"
-#include "nft_foreign.h"
-#include "steerctl_legacy.h"
 
 #define KEPT_MAX 64
 #define MASK 0x0f000000

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "elements.h"
+#include "steering/elements.h"
 
 #define SEC INT64_C(1000000)
 #define NOW (INT64_C(1000) * SEC)

@@ -17,9 +17,9 @@
 
 #include <cmocka.h>
 
-#include "active.h"
 #include "book.h"
-#include "risk.h"
+#include "exceptions/active.h"
+#include "record/risk.h"
 
 static uint64_t grant_part(const char *tenant, const char *scope, const char *destinations)
 {

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "book.h"
-#include "commands.h"
+#include "control/commands.h"
 #include "daemon.h"
 
 /* START, and so many minutes after it. */

@@ -12,8 +12,8 @@
 #include <cmocka.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "flow_find.h"
+#include "base/clock.h"
+#include "kernel/flow_find.h"
 #include "netns.h"
 
 #define PORT 443

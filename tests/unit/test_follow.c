@@ -17,8 +17,8 @@
 
 #include <cmocka.h>
 
-#include "follow.h"
 #include "snapshot.h"
+#include "tenants/follow.h"
 
 #define LOST_AFTER_MS 600
 #define DEADLINE_MS 5000

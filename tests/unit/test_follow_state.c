@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "clock.h"
-#include "follow_state.h"
+#include "base/clock.h"
+#include "tenants/follow_state.h"
 
 #define MS 1000
 #define LOST_AFTER_MS 3000

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "steerctl_list.h"
+#include "cli/steerctl_list.h"
 
 static struct list list;
 static char error[LIST_ERROR_MAX];

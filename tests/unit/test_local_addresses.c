@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "local_addresses.h"
+#include "base/local_addresses.h"
 #include "netns.h"
 
 static struct local_addresses addresses;

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "model.h"
+#include "tenants/model.h"
 
 static struct model model;
 static unsigned changes, leavings;

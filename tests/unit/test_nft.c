@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "destinations.h"
 #include "kernel_table.h"
 #include "netns.h"
+#include "settings/destinations.h"
 
 static void reopen(void)
 {

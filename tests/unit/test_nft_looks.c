@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
-#include "clock.h"
-#include "elements.h"
+#include "base/clock.h"
 #include "kernel_table.h"
 #include "netns.h"
+#include "steering/elements.h"
 
 /* Less than 30 % of the buckets that the set has from its beginning, 100,000 and a third: when one goes, the
  * kernel makes it smaller, which takes a while. More than go into one message of a dump. */

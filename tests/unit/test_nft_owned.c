@@ -18,11 +18,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "destinations.h"
+#include "base/clock.h"
+#include "kernel/nft_internal.h"
 #include "kernel_table.h"
 #include "netns.h"
-#include "nft_internal.h"
+#include "settings/destinations.h"
 
 #define LISTING_MAX (1u << 20)
 #define MANY 100000

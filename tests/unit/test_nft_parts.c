@@ -15,7 +15,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "base/clock.h"
 #include "kernel_table.h"
 #include "netns.h"
 

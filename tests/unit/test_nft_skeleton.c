@@ -17,9 +17,9 @@
 #include <nftables/libnftables.h>
 #include <unistd.h>
 
-#include "destinations.h"
+#include "kernel/nft.h"
 #include "netns.h"
-#include "nft.h"
+#include "settings/destinations.h"
 
 #define TEXT_MAX (512u << 10)
 

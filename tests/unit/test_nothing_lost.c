@@ -22,14 +22,14 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "apply.h"
-#include "audit.h"
-#include "exceptions.h"
+#include "exceptions/apply.h"
+#include "exceptions/exceptions.h"
+#include "exceptions/store_schema.h"
 #include "fake_clock.h"
 #include "ignoring.h"
 #include "kill_at.h"
-#include "risk.h"
-#include "store_schema.h"
+#include "record/audit.h"
+#include "record/risk.h"
 
 #define START (INT64_C(1700000000) * 1000000)
 /* Writes of a child that is not killed; more would be a loop. */

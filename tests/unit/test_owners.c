@@ -13,7 +13,7 @@
 
 #include "addresses.h"
 #include "ignoring.h"
-#include "owners.h"
+#include "usage/owners.h"
 
 #define ROUNDS 20000
 #define CHILDREN 24

@@ -9,8 +9,8 @@
 #include <cmocka.h>
 #include <sys/socket.h>
 
-#include "model.h"
-#include "prefixes.h"
+#include "kernel/prefixes.h"
+#include "tenants/model.h"
 
 #define RANGES 40
 #define ROUNDS 20000

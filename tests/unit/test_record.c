@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "record.h"
-#include "risk.h"
+#include "record/record.h"
+#include "record/risk.h"
 
 static void test_digest(void **state)
 {

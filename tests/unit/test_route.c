@@ -16,8 +16,8 @@
 #include <cmocka.h>
 
 #include "addresses.h"
+#include "kernel/route.h"
 #include "netns.h"
-#include "route.h"
 
 static struct settings settings;
 static struct route *route;

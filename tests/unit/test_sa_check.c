@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
-#include "plan.h"
-#include "sa_check.h"
+#include "kernel/sa_check.h"
+#include "steering/plan.h"
 
 #define GATEWAY "192.0.2.1"
 #define OTHER_GATEWAY "198.51.100.1"

@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
-#include "plan.h"
-#include "sa_check.h"
+#include "kernel/sa_check.h"
+#include "steering/plan.h"
 
 #define SEEDS 500
 #define STEPS 200

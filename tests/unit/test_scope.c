@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "scope.h"
+#include "record/scope.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

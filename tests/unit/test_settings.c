@@ -15,12 +15,12 @@
 #include <cmocka.h>
 
 #include "addresses.h"
-#include "destinations.h"
 #include "netns.h"
-#include "settings.h"
-#include "settings_destinations.h"
-#include "settings_parse.h"
-#include "settings_schema.h"
+#include "settings/destinations.h"
+#include "settings/settings.h"
+#include "settings/settings_destinations.h"
+#include "settings/settings_parse.h"
+#include "settings/settings_schema.h"
 
 /* What every file needs at least. */
 #define MINIMAL "path p { mark = 0x01000000 }\nprofile s { path = p; services = [\"tcp/443\"] }\n"

@@ -20,9 +20,9 @@
 #include <cmocka.h>
 
 #include "canned_steerd.h"
-#include "steerctl_client.h"
-#include "steerctl_commands.h"
-#include "steerctl_text.h"
+#include "cli/steerctl_client.h"
+#include "cli/steerctl_commands.h"
+#include "cli/steerctl_text.h"
 
 #define DEADLINE_S 20
 

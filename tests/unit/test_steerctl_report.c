@@ -14,8 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "control.h"
-#include "steerctl_commands.h"
+#include "cli/steerctl_commands.h"
+#include "control/control.h"
 
 static char directory[64], path[96];
 static pid_t server;

@@ -11,8 +11,8 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
+#include "exceptions/store_schema.h"
 #include "store_file.h"
-#include "store_schema.h"
 
 static void test_grant_and_end(void **state)
 {

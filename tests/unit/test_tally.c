@@ -11,7 +11,7 @@
 #include <netinet/in.h>
 
 #include "addresses.h"
-#include "tally.h"
+#include "usage/tally.h"
 
 #define LIMIT 4
 

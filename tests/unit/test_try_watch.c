@@ -17,7 +17,7 @@
 
 #include "addresses.h"
 #include "netns.h"
-#include "try_watch.h"
+#include "usage/try_watch.h"
 
 #define MASK 0x0f000000
 #define BYPASS 0x01000000

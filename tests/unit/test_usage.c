@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "usage.h"
+#include "base/clock.h"
+#include "usage/usage.h"
 
 #define MASK 0x0f000000
 #define MARK 0x01000000

@@ -12,9 +12,9 @@
 #include <cmocka.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "base/clock.h"
 #include "netns.h"
-#include "usage.h"
+#include "usage/usage.h"
 
 #define MASK 0x0f000000
 #define WAIT_MS 5000

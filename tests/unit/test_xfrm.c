@@ -19,9 +19,9 @@
 #include <libmnl/libmnl.h>
 #include <linux/xfrm.h>
 
+#include "kernel/xfrm.h"
+#include "kernel/xfrm_message.h"
 #include "netns.h"
-#include "xfrm.h"
-#include "xfrm_message.h"
 
 #define SPI 0xc1020304
 #define TIMEOUT_MS 10000

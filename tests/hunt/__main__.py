@@ -63,6 +63,9 @@ def print_timeline(hunt):
         say(f"leak: {tenant.name if tenant else 'unknown'} from {leak.source}, number "
             f"{leak.number}, sent {stamp(leak.sent)}, captured {stamp(leak.arrived)}, "
             f"address held since {stamp(leak.since)}")
+        former, sent = hunt.judge.holders.former.get(leak.source, (None, 0))
+        if former is not None:
+            say(f"      {hunt.tenants[former].name} had the address before, last heard {stamp(sent)}")
         for exemption in list(tenant.exemptions)[-4:] if tenant else ():
             until = "open" if exemption.until > 1 << 61 else stamp(exemption.until)
             say(f"      exempt {stamp(exemption.since)} to {until}")

@@ -57,6 +57,7 @@ class Operations:
     # Tunnels
 
     def connect_one(self, number):
+        self.tenants[number].connecting = time.time_ns()
         self._client(number).initiate(self._member(number).connection)
 
     def disconnect_one(self, number, force=True):

@@ -45,6 +45,7 @@ class Tenant:
         self.name = name
         self.pool = pool  # of virtual IPs, None: an address of its own
         self.exemptions = collections.deque(maxlen=512)
+        self.connecting = 0  # when it was last told to connect
 
     def active(self, now):
         """The exception that may be active now, or None."""
@@ -86,6 +87,30 @@ class Faults:
         """Did the address change hands under such a fault, whose window was still open?"""
         return any(begin - HEARING <= since and begin <= arrived <= until(begin, end)
                    for begin, end in self.spans[kind])
+
+
+class Holders:
+    """Since when an address is its sender's. A customer whose gateway died keeps its address, and its
+    sender believes in it, while the gateway gives it to another one, and then perhaps back: whoever was
+    told to connect after another one's last packet came from there does not have it for longer."""
+
+    def __init__(self, tenants):
+        self.tenants = tenants
+        self.last = {}    # source -> tenant and when its last packet left
+        self.former = {}  # source -> the same of the tenant before it
+
+    def note(self, packet):
+        tenant, sent = self.last.get(packet.source, (packet.tenant, 0))
+        if packet.sent < sent:
+            return
+        if tenant != packet.tenant:
+            self.former[packet.source] = tenant, sent
+        self.last[packet.source] = packet.tenant, packet.sent
+
+    def since(self, packet):
+        _, sent = self.former.get(packet.source, (None, 0))
+        handed = self.tenants[packet.tenant].connecting >= sent
+        return max(packet.since, sent) if handed else packet.since
 
 
 class Windows:
@@ -135,6 +160,7 @@ class Judge:
     def __init__(self, tenants, windows):
         self.tenants = tenants
         self.windows = windows
+        self.holders = Holders(tenants)
         self.counts = collections.Counter()
         self.leaks = []
         self.latest = collections.defaultdict(dict)
@@ -151,6 +177,8 @@ class Judge:
             self.counts[path, "unknown"] += 1
             return path == "bypass" and self._leak(packet)
         tenant = self.tenants[packet.tenant]
+        self.holders.note(packet)
+        packet = packet._replace(since=self.holders.since(packet))
         exempt = tenant.exempt_within(packet.sent, packet.arrived)
         if packet.kind == NEW:
             self.latest[path][packet.tenant, packet.family] = packet.sent

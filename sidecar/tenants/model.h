@@ -13,18 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <uthash.h>
 
-/* From the start as many buckets as child SAs are expected: a step of a chain is a cache miss.
- * (A simulation that starts steerd a million times says fewer.) */
-#ifndef STEERD_BUCKETS_LOG2
-#define STEERD_BUCKETS_LOG2 17U
-#endif
-#undef HASH_INITIAL_NUM_BUCKETS
-#undef HASH_INITIAL_NUM_BUCKETS_LOG2
-#define HASH_INITIAL_NUM_BUCKETS (1U << STEERD_BUCKETS_LOG2)
-#define HASH_INITIAL_NUM_BUCKETS_LOG2 STEERD_BUCKETS_LOG2
-
+#include "base/buckets.h"
 #include "event.h"
 #include "record/scope.h"
 #include "settings/address_range.h"

@@ -12,10 +12,9 @@
 #define NONE INT64_MIN /* neither an expiry nor 0, "for ever" */
 /*
  * The kernel keeps a remaining time, in jiffies, and when it was read is not known exactly: an
- * element may go this much too soon. Too late by more than a few jiffies is another expiry.
+ * element may go this much too soon. Too late is another expiry.
  */
 #define TOO_SOON_US 2000000
-#define TOO_LATE_US 20000
 /* A kernel that always takes long does so for every transaction: then once more is no better. */
 #define LATE_TRIES 3
 /* The two are not read at one time; every expiry would be looked at for nothing. */
@@ -25,7 +24,7 @@ enum queue { QUEUE_NONE, QUEUE_WITHDRAW, QUEUE_GRANT };
 
 struct entry {
 	int64_t want; /* expiry, 0 for ever, NONE */
-	int64_t have;
+	int64_t have; /* the latest that the kernel drops it by itself, 0, NONE */
 	uint32_t plan;
 	bool seen;
 	bool missed; /* by the last look, and not gone thereby */
@@ -167,7 +166,7 @@ static bool same_expiry(int64_t want, int64_t have)
 		return true;
 	if (want == NONE || have == NONE || want == 0 || have == 0)
 		return false;
-	return have <= want + TOO_LATE_US && have >= want - TOO_SOON_US;
+	return have <= want && have >= want - TOO_SOON_US;
 }
 
 static void dequeue(struct elements *elements, struct entry *entry)
@@ -373,6 +372,13 @@ static void batch_withdrawals(struct elements *elements, size_t max, int64_t now
 	}
 }
 
+static struct element addition(const struct entry *entry)
+{
+	const int64_t expires_us = entry->want ? entry->want - ELEMENTS_LEAD_US : 0;
+
+	return (struct element){ key_of(entry), expires_us };
+}
+
 static void batch_grants(struct elements *elements, size_t max, int64_t now_us,
 			 struct element_batch *batch)
 {
@@ -385,8 +391,7 @@ static void batch_grants(struct elements *elements, size_t max, int64_t now_us,
 			entry->have = NONE;
 		if (entry->have != NONE)
 			add_removal(batch, entry);
-		batch->additions[batch->addition_count++] = (struct element){ key_of(entry),
-									      entry->want };
+		batch->additions[batch->addition_count++] = addition(entry);
 	}
 }
 
@@ -409,18 +414,17 @@ static void note_removal(struct elements *elements, const struct element *remove
 	classify(elements, entry);
 }
 
-/* The kernel may hold an element that it was given within the last took_us for so much longer. */
+/* The kernel may have begun to count an element's time as late as when the took_us were over. */
 static void note_addition(struct elements *elements, const struct element *added, int64_t took_us)
 {
 	struct entry *entry = find(elements, &added->key);
 
 	if (!entry)
 		return;
+	entry->late = took_us > ELEMENTS_LEAD_US ? entry->late + 1 : 0;
 	entry->have = added->expires_us;
-	if (!added->expires_us || took_us <= TOO_LATE_US)
-		entry->late = 0;
-	else if (++entry->late < LATE_TRIES)
-		entry->have += took_us;
+	if (added->expires_us)
+		entry->have += entry->late < LATE_TRIES ? took_us : ELEMENTS_LEAD_US;
 	classify(elements, entry);
 }
 

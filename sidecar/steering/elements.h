@@ -64,6 +64,12 @@ void elements_observe(struct elements *elements, const struct element *element);
 bool elements_observe_end(struct elements *elements, uint64_t *ret_wrong);
 
 /*
+ * The kernel is told an expiry that much sooner than is desired: it counts from when it comes to
+ * an element, its jiffies may be late, and what it let through last is still on its way.
+ */
+#define ELEMENTS_LEAD_US 20000
+
+/*
  * The next batch of at most max removals and additions together. Withdrawals of the whole
  * difference come before the first grant; a changed expiry is a removal and an addition in one
  * batch. now_us: CLOCK_BOOTTIME; what has expired by then is gone from the kernel by itself.
@@ -79,8 +85,8 @@ size_t elements_next_batch(struct elements *elements, size_t max, int64_t now_us
 /*
  * The kernel took the batch. (If it did not: observe again, then ask for the next batch.) took_us:
  * how long that was. A timeout counts from when the kernel comes to it, and it may have had to
- * wait for somebody else's transaction: what may have got too long an expiry by that is given
- * again by a next batch, a few times at the most.
+ * wait for somebody else's transaction: what may outlive its expiry by that, as it was longer
+ * than ELEMENTS_LEAD_US, is given again by a next batch, a few times at the most.
  */
 void elements_committed(struct elements *elements, const struct element_batch *batch,
 			int64_t took_us);

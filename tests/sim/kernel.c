@@ -40,7 +40,7 @@ struct kernel {
 	int64_t offload_at;
 	bool unread; /* the last dump or transaction failed, or the dump contradicted itself */
 	int64_t restless_until; /* so long each dump does */
-	int64_t tampered_at, refused_at;
+	int64_t tampered_at, refused_at, late_at;
 };
 
 struct nft {
@@ -144,6 +144,11 @@ int64_t kernel_tampered_at(struct sim *sim)
 int64_t kernel_refused_at(struct sim *sim)
 {
 	return sim->kernel->refused_at;
+}
+
+int64_t kernel_late_at(struct sim *sim)
+{
+	return sim->kernel->late_at;
 }
 
 static void collect_garbage(struct sim *sim, struct kernel_set *set)
@@ -335,29 +340,32 @@ int nft_remove(struct nft *nft)
 	return commit(sim, nft);
 }
 
-/* As libnftnl's caller does: what has expired is left out. */
-static int add_timed(struct sim *sim, const struct element *element)
+/*
+ * As libnftnl's caller does: what had expired when it was asked to is left out. The kernel counts
+ * from now, when it has come to it.
+ */
+static int add_timed(struct sim *sim, const struct element *element, int64_t asked_us)
 {
 	int64_t left_ms;
 
 	if (!element->expires_us)
 		return add_element(sim, &element->key, 0, false);
-	if (element->expires_us <= sim->mono_us)
+	if (element->expires_us <= asked_us)
 		return 0;
-	left_ms = (element->expires_us - sim->mono_us) / 1000;
+	left_ms = (element->expires_us - asked_us) / 1000;
 	return add_element(sim, &element->key, sim->mono_us + (left_ms ? left_ms : 1) * 1000,
 			   false);
 }
 
 static int apply(struct sim *sim, const struct element *removals, size_t removal_count,
-		 const struct element *additions, size_t addition_count)
+		 const struct element *additions, size_t addition_count, int64_t asked_us)
 {
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < removal_count; i++)
 		r = remove_element(sim->kernel, &removals[i].key);
 	for (size_t i = 0; r == 0 && i < addition_count; i++)
-		r = add_timed(sim, &additions[i]);
+		r = add_timed(sim, &additions[i], asked_us);
 	return r;
 }
 
@@ -367,6 +375,8 @@ static int try_apply(struct nft *nft, const struct element *removals, size_t rem
 	static struct kernel_set before[SET_COUNT][SIM_PROFILES];
 	struct sim *sim = sim_now();
 	struct kernel *kernel = sim->kernel;
+	const int64_t asked_us = sim->mono_us;
+	bool late;
 	int r = enter(sim);
 
 	if (r < 0)
@@ -384,9 +394,11 @@ static int try_apply(struct nft *nft, const struct element *removals, size_t rem
 			memcpy(before[set][p].elements, kernel->sets[set][p].elements,
 			       before[set][p].count * sizeof(struct kernel_element));
 		}
-	r = apply(sim, removals, removal_count, additions, addition_count);
+	r = apply(sim, removals, removal_count, additions, addition_count, asked_us);
 	sim_note(sim, "  nft: -%zu +%zu: %s", removal_count, addition_count,
 		 r < 0 ? strerror(-r) : "done");
+	late = addition_count && sim->mono_us - asked_us > ELEMENTS_LEAD_US;
+	kernel->late_at = late ? sim->mono_us : 0;
 	if (r == 0)
 		return commit(sim, nft);
 	for (unsigned set = 0; set < SET_COUNT; set++)

@@ -50,6 +50,8 @@ void kernel_each_element(struct sim *sim, void (*each)(struct sim *, const struc
 int64_t kernel_tampered_at(struct sim *sim);
 /* When a commit was last refused, or its answer lost. */
 int64_t kernel_refused_at(struct sim *sim);
+/* When it last came so late to elements that they may outlive what they are for; 0: not since. */
+int64_t kernel_late_at(struct sim *sim);
 
 /* A stranger does something to nf_tables or to our rules; key may serve as an element of his. */
 void kernel_tamper(struct sim *sim, const struct element_key *key);

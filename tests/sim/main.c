@@ -44,7 +44,7 @@ static void add_stats(struct sim_stats *sum, const struct sim_stats *stats)
 	sum->commits += stats->commits;
 	sum->crashes += stats->crashes;
 	sum->freezes += stats->freezes;
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < SIM_WINDOWS; i++) {
 		sum->windows[i] += stats->windows[i];
 		if (stats->window_us[i] > sum->window_us[i])
 			sum->window_us[i] = stats->window_us[i];
@@ -158,14 +158,15 @@ static void print_timeline(uint64_t seed, unsigned steps)
 static void print_stats(const struct sim_stats *stats)
 {
 	static const char *const names[] = { "an address or SPI with a new owner",
-					     "the kernel refused", "the wall clock was put forward",
+					     "the kernel refused", "the kernel came late",
+					     "the wall clock was put forward",
 					     "a stranger's element" };
 
 	printf("# %" PRIu64 " steps, %" PRIu64 " packets judged (%" PRIu64 " bypassed), %" PRIu64
 	       " sent in flows, %" PRIu64 " commits, %" PRIu64 " kills, %" PRIu64 " stops\n",
 	       stats->steps, stats->probes, stats->bypassed, stats->packets, stats->commits,
 	       stats->crashes, stats->freezes);
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < SIM_WINDOWS; i++)
 		printf("# allowed window, %s: met %" PRIu64 " times, at most %.3f s old\n",
 		       names[i], stats->windows[i], (double)stats->window_us[i] / 1e6);
 }

@@ -21,6 +21,7 @@
 #define SIM_PROFILES 2
 #define SIM_TIMELINE 60 /* lines; a step takes one and more */
 #define SIM_LINE 240
+#define SIM_WINDOWS 5 /* enum truth_window */
 #define SIM_MS INT64_C(1000)
 #define SIM_S INT64_C(1000000)
 
@@ -52,8 +53,8 @@ struct sim_faults {
 
 struct sim_stats {
 	uint64_t steps, probes, packets, bypassed, commits, crashes, freezes, resyncs;
-	uint64_t windows[4];  /* checks that met an allowed window, by kind (truth.h) */
-	int64_t window_us[4]; /* and the longest */
+	uint64_t windows[SIM_WINDOWS];  /* checks that met an allowed window, by kind (truth.h) */
+	int64_t window_us[SIM_WINDOWS]; /* and the longest */
 };
 
 struct sim {

@@ -315,13 +315,15 @@ static void note_window(struct sim *sim, enum truth_window window, int64_t age)
 static bool ends_late(struct sim *sim, const struct slot *slot)
 {
 	const int64_t since = void_since(sim, slot), refused = kernel_refused_at(sim);
-	const int64_t went_on = steerd_went_on_at(sim);
+	const int64_t went_on = steerd_went_on_at(sim), late = kernel_late_at(sim);
 	int64_t from = since;
 
 	if (!slot->granted)
 		return false;
-	if (slot->expires_us && sim->mono_us - since <= SIM_MS)
-		return true; /* the kernel counts in milliseconds */
+	if (slot->expires_us && late && sim->mono_us - late <= TURN_MAX_US) {
+		note_window(sim, WINDOW_LATE, sim->mono_us - late);
+		return true;
+	}
 	if (sim->jumped_at > slot->granted_us && slot->expires_us) {
 		from = sim->jumped_at > since ? sim->jumped_at : since;
 		/* a steerd that was stopped within its renewal of the lease makes it when it goes on */

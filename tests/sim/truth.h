@@ -31,6 +31,7 @@ enum truth_window {
 	WINDOW_OWNER, /* an address, or an SPI at another local address, has a new owner of whom steerd
 			  has not read yet */
 	WINDOW_KERNEL,   /* the kernel refused the withdrawal: the lease ends it */
+	WINDOW_LATE,     /* the kernel came late to an element: the next commit sets it right */
 	WINDOW_CLOCK,    /* the wall clock was put forward over the end of an exception */
 	WINDOW_STRANGER, /* somebody else put an element into the table */
 };

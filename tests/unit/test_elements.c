@@ -137,7 +137,7 @@ static void test_changed_expiry_is_removed_and_added(void **state)
 	want(1, NOW + 90 * SEC);
 	assert_int_equal(next(16), 2);
 	assert_int_equal(batch.removal_count, 1);
-	assert_int_equal(batch.additions[0].expires_us, NOW + 90 * SEC);
+	assert_int_equal(batch.additions[0].expires_us, NOW + 90 * SEC - ELEMENTS_LEAD_US);
 	elements_committed(elements, &batch, 0);
 	want(1, 0);
 	assert_int_equal(next(16), 2);
@@ -153,9 +153,43 @@ static void test_late_commit_is_made_again(void **state)
 	elements_committed(elements, &batch, SEC / 10);
 	assert_int_equal(next(16), 2);
 	assert_int_equal(batch.removal_count, 1);
-	assert_int_equal(batch.additions[0].expires_us, NOW + 60 * SEC);
+	assert_int_equal(batch.additions[0].expires_us, NOW + 60 * SEC - ELEMENTS_LEAD_US);
 	elements_committed(elements, &batch, SEC / 1000);
 	assert_int_equal(next(16), 0);
+}
+
+/* However long a commit was, up to the lead, the element ends in time: nothing is left to do. */
+static void test_the_lead_makes_up_for_the_commit(void **state)
+{
+	(void)state;
+	want(1, NOW + 60 * SEC);
+	assert_int_equal(next(16), 1);
+	elements_committed(elements, &batch, ELEMENTS_LEAD_US);
+	assert_int_equal(next(16), 0);
+	want(1, NOW + 60 * SEC - 1);
+	assert_int_equal(next(16), 2);
+	elements_committed(elements, &batch, ELEMENTS_LEAD_US + 1);
+	assert_int_equal(next(16), 2);
+}
+
+/* The last of an exception, which the lead takes: the kernel has no time to count any more. */
+static void test_what_the_kernel_ended_is_not_given_again(void **state)
+{
+	const int64_t ends = NOW + 60 * SEC;
+
+	(void)state;
+	want(1, ends);
+	commit_all();
+	elements_set_clock(elements, ends - 1, ends - 1);
+	elements_observe_begin(elements);
+	assert_true(elements_observe_end(elements, &(uint64_t){ 0 }));
+	while (elements_next_batch(elements, 16, ends - 1, &batch)) {
+		assert_int_equal(batch.removal_count, 0);
+		assert_true(batch.additions[0].expires_us <= ends - 1);
+		elements_committed(elements, &batch, 0);
+	}
+	unwant(1);
+	assert_int_equal(elements_next_batch(elements, 16, ends - 1, &batch), 0);
 }
 
 static void test_a_slow_kernel_is_not_asked_for_ever(void **state)
@@ -364,6 +398,8 @@ int main(void)
 		TEST(test_what_was_never_applied_needs_no_withdrawal),
 		TEST(test_changed_expiry_is_removed_and_added),
 		TEST(test_late_commit_is_made_again),
+		TEST(test_the_lead_makes_up_for_the_commit),
+		TEST(test_what_the_kernel_ended_is_not_given_again),
 		TEST(test_a_slow_kernel_is_not_asked_for_ever),
 		TEST(test_observed_expiry_may_not_be_late),
 		TEST(test_expired_is_not_removed),

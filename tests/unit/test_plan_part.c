@@ -113,7 +113,8 @@ static int64_t found(unsigned set, const struct packet *packet)
 	int64_t until = 0;
 
 	for (size_t i = 0; i < wanted_count; i++) {
-		const int64_t ends = wanted[i].expires_us ? wanted[i].expires_us : INT64_MAX;
+		const int64_t told = wanted[i].expires_us;
+		const int64_t ends = told ? told + ELEMENTS_LEAD_US : INT64_MAX;
 
 		if (holds(&wanted[i].key, set, packet) && ends > until)
 			until = ends;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "owners.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,14 +13,15 @@
 /* One tenant's claim to a prefix, by so many ranges. */
 struct claim {
 	struct tenant *tenant;
-	unsigned count;
 	struct claim *next;
+	unsigned count;
 };
 
+/* There are as many as ranges, and hardly one is claimed by a second tenant. */
 struct place {
-	struct prefix_key key;
-	struct claim *claims;
 	UT_hash_handle hh;
+	struct claim first;
+	uint8_t key[]; /* as much of a struct prefix_key as key_size() says */
 };
 
 struct owners {
@@ -40,9 +42,23 @@ struct owners *owners_new(void)
 	return calloc(1, sizeof(struct owners));
 }
 
+/* What is behind an IPv4 address is 0 in all of them. */
+static size_t key_size(const struct prefix_key *key)
+{
+	return offsetof(struct prefix_key, address) + (key->six ? 16 : 4);
+}
+
+static size_t *with_length(struct owners *owners, const struct place *place)
+{
+	struct prefix_key key;
+
+	memcpy(&key, place->key, offsetof(struct prefix_key, address));
+	return &owners->with_length[key.six][key.length];
+}
+
 static void drop(struct owners *owners, struct place *place)
 {
-	owners->with_length[place->key.six][place->key.length]--;
+	--*with_length(owners, place);
 	HASH_DELETE(hh, owners->places, place); /* NOLINT: uthash */
 	free(place);
 }
@@ -54,7 +70,7 @@ void owners_free(struct owners *owners)
 	if (!owners)
 		return;
 	HASH_ITER(hh, owners->places, place, next) {
-		for (struct claim *claim = place->claims, *after; claim; claim = after) {
+		for (struct claim *claim = place->first.next, *after; claim; claim = after) {
 			after = claim->next;
 			free(claim);
 		}
@@ -67,66 +83,85 @@ static struct place *find(const struct owners *owners, const struct prefix_key *
 {
 	struct place *place;
 
-	HASH_FIND(hh, owners->places, key, sizeof(*key), place); /* NOLINT: uthash */
+	HASH_FIND(hh, owners->places, key, key_size(key), place); /* NOLINT: uthash */
 	return place;
 }
 
-static struct place *get(struct owners *owners, const struct prefix_key *key)
+static bool add(struct owners *owners, const struct prefix_key *key, struct tenant *tenant)
 {
-	struct place *place = find(owners, key);
+	const size_t size = key_size(key);
+	struct place *place = malloc(sizeof(*place) + size);
 
-	if (place)
-		return place;
-	place = calloc(1, sizeof(*place));
 	if (!place)
-		return NULL;
-	place->key = *key;
-	HASH_ADD(hh, owners->places, key, sizeof(place->key), place);
-	owners->with_length[key->six][key->length]++;
-	return place;
+		return false;
+	place->first = (struct claim){ tenant, NULL, 1 };
+	memcpy(place->key, key, size);
+	HASH_ADD_KEYPTR(hh, owners->places, place->key, size, place);
+	++*with_length(owners, place);
+	return true;
 }
 
-static struct claim **find_claim(struct place *place, const struct tenant *tenant)
+static struct claim *find_claim(struct place *place, const struct tenant *tenant)
 {
-	struct claim **claim = &place->claims;
+	struct claim *claim = &place->first;
 
-	while (*claim && (*claim)->tenant != tenant)
-		claim = &(*claim)->next;
+	while (claim && claim->tenant != tenant)
+		claim = claim->next;
 	return claim;
+}
+
+static bool add_claim(struct place *place, struct tenant *tenant)
+{
+	struct claim *claim = malloc(sizeof(*claim));
+
+	if (!claim)
+		return false;
+	*claim = (struct claim){ tenant, place->first.next, 1 };
+	place->first.next = claim;
+	return true;
 }
 
 static bool claim(void *user, const struct prefix_key *key)
 {
 	const struct placing *placing = user;
-	struct place *place = get(placing->owners, key);
-	struct claim **at = place ? find_claim(place, placing->tenant) : NULL;
+	struct place *place = find(placing->owners, key);
+	struct claim *claim = place ? find_claim(place, placing->tenant) : NULL;
 
-	if (at && !*at) {
-		*at = calloc(1, sizeof(**at));
-		if (*at)
-			(*at)->tenant = placing->tenant;
-	}
-	if (!at || !*at) {
+	if (claim)
+		claim->count++;
+	else if (!(place ? add_claim(place, placing->tenant)
+			 : add(placing->owners, key, placing->tenant)))
 		placing->owners->incomplete = true;
-		return true;
-	}
-	(*at)->count++;
 	return true;
+}
+
+/* The first one's place is the next one's then. */
+static void remove_claim(struct owners *owners, struct place *place, struct claim *claim)
+{
+	struct claim *before = &place->first, *gone = claim == before ? before->next : claim;
+
+	if (!gone) {
+		drop(owners, place);
+		return;
+	}
+	if (gone != claim) {
+		*claim = *gone;
+	} else {
+		while (before->next != gone)
+			before = before->next;
+		before->next = gone->next;
+	}
+	free(gone);
 }
 
 static bool give_up(void *user, const struct prefix_key *key)
 {
 	const struct placing *placing = user;
 	struct place *place = find(placing->owners, key);
-	struct claim **at = place ? find_claim(place, placing->tenant) : NULL, *gone;
+	struct claim *claim = place ? find_claim(place, placing->tenant) : NULL;
 
-	if (!at || !*at || --(*at)->count)
-		return true;
-	gone = *at;
-	*at = gone->next;
-	free(gone);
-	if (!place->claims)
-		drop(placing->owners, place);
+	if (claim && !--claim->count)
+		remove_claim(placing->owners, place, claim);
 	return true;
 }
 
@@ -157,7 +192,7 @@ enum owner owners_find(const struct owners *owners, const struct address *addres
 			continue;
 		wider = prefixes_wider(&key, length);
 		place = find(owners, &wider);
-		for (const struct claim *c = place ? place->claims : NULL; c; c = c->next) {
+		for (const struct claim *c = place ? &place->first : NULL; c; c = c->next) {
 			if (tenant && tenant != c->tenant)
 				return OWNER_SEVERAL;
 			tenant = c->tenant;

@@ -109,6 +109,11 @@ void steering_hand_over(struct steering *from, struct steering *to)
 	nft_hand_over(from->nft, to->nft);
 }
 
+static const char *reason(int r)
+{
+	return r == -ESTALE ? "each look at its elements found others" : strerror(-r);
+}
+
 /* Say once that the kernel refuses, and once that it does no longer. */
 static int note_result(struct steering *steering, int r, const char *what)
 {
@@ -116,7 +121,7 @@ static int note_result(struct steering *steering, int r, const char *what)
 		steering->counters.failures++;
 	if (r < 0 && !steering->seen_failing)
 		log_error("steering", "the kernel refused %s (%s); enforcing, trying again", what,
-			  strerror(-r));
+			  reason(r));
 	if (r == 0 && steering->seen_failing)
 		log_info("steering", "the kernel accepts %s again", what);
 	steering->seen_failing = r < 0;
@@ -141,7 +146,7 @@ static int observe(struct steering *steering, uint64_t *ret_wrong)
 			last = elements_observe_end(steering->elements, ret_wrong);
 	}
 	if (r == 0 && !last)
-		r = -EAGAIN;
+		r = -ESTALE;
 	steering->unread = r < 0;
 	return r;
 }

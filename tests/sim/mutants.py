@@ -190,7 +190,7 @@ MUTANTS = [
     ("what was found twice is not looked at again", "elements.c",
      "elements->look_again |= news || entry->seen;", "elements->look_again |= news;"),
     ("what differs at each look counts as read", "steering.c",
-     "\t\tr = -EAGAIN;\n", "\t\tr = 0;\n"),
+     "\t\tr = -ESTALE;\n", "\t\tr = 0;\n"),
     ("what was seen is not kept", "elements.c",
      "\tentry->have = element->expires_us;\n", ""),
     ("an element that ends too late is left", "elements.c",

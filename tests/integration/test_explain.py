@@ -125,12 +125,14 @@ def test_a_flow_whose_exception_has_ended(lab, flows, eventually):
     assert "and dropped: no exception or lease lets its packets pass now" in told["flows"]["sentences"][0]
 
 
-def test_a_mark_that_no_path_has_is_enforced(lab, flows):
+def test_a_mark_that_no_path_has_is_enforced(lab, flows, eventually):
     """Somebody writes into steerd's bits: nobody decided that this flow may go around."""
     lab.grant_and_wait("acme")
     flow = flows("acme", port=MARKED)
     assert flow.path == "bypass"
     flow.popen.send_signal(signal.SIGSTOP)
+    # Its kernel acknowledges later what it got: with the other mark that would end the flow.
+    eventually(lab.bypass_is_quiet, "the flow is silent")
     assert why(lab, 4, "--source-port", MARKED)["path"] == "bypass"
     lab.network.exec("gw", "conntrack", "-U", "-s", lab.source("acme"), "-p", "tcp",
                      "--sport", MARKED, "--mark", "0x04000000/0x0f000000")

@@ -297,7 +297,12 @@ class Lab:
         """Until steerd steers and knows as many child SAs as charon has."""
         wait_until(self.steer.active, "steerd steers", deadline)
         wait_until(lambda: self.steer.status()["child_sas"] == self.gateway.count_child_sas(),
-                   "steerd knows what charon has", deadline)
+                   lambda: "steerd knows what charon has:\n" + self.both_sides(), deadline)
+
+    def both_sides(self):
+        """The child SAs as steerd and as charon have them."""
+        return json.dumps(self.steer.ask("tenants"), indent=1) + "\n" + \
+            self.gateway.swanctl("--list-sas").stdout
 
     # What the far side saw
 

@@ -169,6 +169,11 @@ class Charon:
         return len(re.findall(r", reqid \d+, (?:INSTALLED|REKEYED),",
                               self.swanctl("--list-sas").stdout))
 
+    def count_kept_child_sas(self):
+        """Those and what charon keeps besides in the kernel, for seconds if nothing is wrong."""
+        return len(re.findall(r", reqid \d+, (?!CREATED|ROUTED|DESTROYING)[A-Z]+,",
+                              self.swanctl("--list-sas").stdout))
+
     def configure(self, text):
         """Load this swanctl.conf instead of the one before."""
         (self.swanctl_dir / "swanctl.conf").write_text(text)

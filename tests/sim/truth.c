@@ -320,7 +320,7 @@ static bool ends_late(struct sim *sim, const struct slot *slot)
 
 	if (!slot->granted)
 		return false;
-	if (slot->expires_us && late && sim->mono_us - late <= TURN_MAX_US) {
+	if (late && since == expired_since(sim, slot) && sim->mono_us - late <= TURN_MAX_US) {
 		note_window(sim, WINDOW_LATE, sim->mono_us - late);
 		return true;
 	}
